@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include "common/enums.h"
+
+namespace {
+
+GType register_once(gsize* once, const char* name, const GEnumValue* values) {
+  if (g_once_init_enter(once)) g_once_init_leave(once, g_enum_register_static(name, values));
+  return *once;
+}
+
+}  // namespace
+
+GType gst_da3_process_res_method_get_type(void) {
+  using da3::image::ProcessResMethod;
+  static gsize once = 0;
+  static const GEnumValue values[] = {
+      {int(ProcessResMethod::upper_bound_resize), "Longest side to process-res, resize to multiples of 14",
+       "upper_bound_resize"},
+      {int(ProcessResMethod::upper_bound_crop), "Longest side to process-res, crop to multiples of 14",
+       "upper_bound_crop"},
+      {int(ProcessResMethod::lower_bound_resize), "Shortest side to process-res, resize to multiples of 14",
+       "lower_bound_resize"},
+      {int(ProcessResMethod::lower_bound_crop), "Shortest side to process-res, crop to multiples of 14",
+       "lower_bound_crop"},
+      {0, nullptr, nullptr}};
+  return register_once(&once, "GstDa3ProcessResMethod", values);
+}
+
+GType gst_da3_precision_get_type(void) {
+  static gsize once = 0;
+  static const GEnumValue values[] = {
+      {DA3_PRECISION_AUTO, "Half precision where the device is native in it, else 32 bit", "auto"},
+      {DA3_PRECISION_FP32, "32-bit floating point", "fp32"},
+      {DA3_PRECISION_FP16, "16-bit floating point in the backbone", "fp16"},
+      {DA3_PRECISION_BF16, "bfloat16 in the backbone", "bf16"},
+      {0, nullptr, nullptr}};
+  return register_once(&once, "GstDa3Precision", values);
+}
+
+GType gst_da3_ref_view_strategy_get_type(void) {
+  static gsize once = 0;
+  static const GEnumValue values[] = {
+      {DA3_REF_VIEW_FIRST, "The first view", "first"},
+      {DA3_REF_VIEW_MIDDLE, "The middle view", "middle"},
+      {DA3_REF_VIEW_SADDLE_BALANCED, "The view nearest to the middle in similarity, norm and variance",
+       "saddle_balanced"},
+      {DA3_REF_VIEW_SADDLE_SIM_RANGE, "The view with the widest range of similarities", "saddle_sim_range"},
+      {0, nullptr, nullptr}};
+  return register_once(&once, "GstDa3RefViewStrategy", values);
+}
