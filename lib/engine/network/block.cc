@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "engine/network/block.h"
+
+#include <cmath>
+
+namespace da3 {
+
+RopeTable make_rope_table(const Tensor& positions, int64_t head_width) {
+  const int64_t quarter = head_width / 4;
+  const auto options = at::TensorOptions(at::kDouble);
+  const Tensor k = at::arange(quarter, options);
+  const Tensor omega = at::pow(100.0, -k / double(quarter));                         // [quarter]
+  const Tensor angle = positions.to(at::kDouble).unsqueeze(-1) * omega;              // [tokens, 2, quarter]
+  const Tensor full = at::cat({angle, angle}, -1).reshape({positions.size(0), -1});  // [tokens, head_width]
+  return {full.cos().to(at::kFloat), full.sin().to(at::kFloat)};
+}
+
+Tensor apply_rope(const Tensor& x, const RopeTable& table) {
+  const int64_t tokens = table.cos.size(0);
+  const int64_t width = x.size(-1);
+  // [..., repeats, tokens, half, pair member, quarter]
+  auto sizes = x.sizes().vec();
+  sizes.pop_back();
+  sizes.pop_back();
+  sizes.insert(sizes.end(), {x.size(-2) / tokens, tokens, 2, 2, width / 4});
+  const Tensor parts = x.reshape(sizes);
+  const Tensor u = parts.select(-2, 0), v = parts.select(-2, 1);
+  const Tensor cos = table.cos.view({tokens, 2, 2, width / 4}).select(-2, 0);
+  const Tensor sin = table.sin.view({tokens, 2, 2, width / 4}).select(-2, 0);
+  return at::stack({u * cos - v * sin, v * cos + u * sin}, -2).reshape(x.sizes());
+}
+
+Block::Block(const Scope& s, const BlockShape& shape)
+    : shape_(shape),
+      norm1_(s / "norm1", shape.width, shape.norm_eps),
+      norm2_(s / "norm2", shape.width, shape.norm_eps),
+      qkv_(s / "attn" / "qkv", shape.width, 3 * shape.width),
+      proj_(s / "attn" / "proj", shape.width, shape.width) {
+  const int64_t head_width = shape.width / shape.heads;
+  if (shape.qk_norm) {
+    q_norm_ = LayerNorm(s / "attn" / "q_norm", head_width, 1e-5);
+    k_norm_ = LayerNorm(s / "attn" / "k_norm", head_width, 1e-5);
+  }
+  gamma1_ = (s / "ls1").take("gamma", {shape.width});
+  gamma2_ = (s / "ls2").take("gamma", {shape.width});
+  if (shape.swiglu) {
+    fc1_ = Linear(s / "mlp" / "w12", shape.width, 2 * shape.ffn_hidden);
+    fc2_ = Linear(s / "mlp" / "w3", shape.ffn_hidden, shape.width);
+  } else {
+    fc1_ = Linear(s / "mlp" / "fc1", shape.width, shape.ffn_hidden);
+    fc2_ = Linear(s / "mlp" / "fc2", shape.ffn_hidden, shape.width);
+  }
+}
+
+Tensor Block::attend(const Tensor& x, const RopeTable& rope) const {
+  const int64_t batch = x.size(0), tokens = x.size(1), width = shape_.width;
+  const Tensor qkv = qkv_.forward_compute(x)
+                         .view({batch, tokens, 3, shape_.heads, width / shape_.heads})
+                         .permute({2, 0, 3, 1, 4});  // [3, batch, heads, tokens, head_width]
+  Tensor q = qkv.select(0, 0), k = qkv.select(0, 1);
+  const Tensor v = qkv.select(0, 2);
+  if (shape_.qk_norm) {
+    q = q_norm_(q.to(at::kFloat));
+    k = k_norm_(k.to(at::kFloat));
+  }
+  if (rope.defined()) {
+    q = apply_rope(q.to(at::kFloat), rope);
+    k = apply_rope(k.to(at::kFloat), rope);
+  }
+  const Tensor out = attention(q.to(v.scalar_type()), k.to(v.scalar_type()), v);
+  return proj_(out.transpose(1, 2).reshape({batch, tokens, width}));
+}
+
+Tensor Block::feed_forward(const Tensor& x) const {
+  const Tensor hidden = fc1_.forward_compute(x);
+  if (!shape_.swiglu) return fc2_(at::gelu(hidden));
+  const auto halves = hidden.chunk(2, -1);
+  return fc2_(at::silu(halves[0]) * halves[1]);
+}
+
+Tensor Block::forward(const Tensor& x, const RopeTable& rope) const {
+  // The first sum makes a new tensor (the input may be kept by the caller), the second may reuse it.
+  Tensor y = at::addcmul(x, attend(norm1_(x), rope), gamma1_);
+  return y.addcmul_(feed_forward(norm2_(y)), gamma2_);
+}
+
+}  // namespace da3

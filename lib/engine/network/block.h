@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+//
+// A pre-norm transformer block with LayerScale, optionally with QK norm and 2-D RoPE.
+// Source: upstream model/dinov2/layers/{block,attention,rope,swiglu_ffn,mlp}.py.
+#pragma once
+
+#include "engine/network/ops.h"
+
+namespace da3 {
+
+// cos and sin per token and channel, [tokens, head_width], or undefined for no rotation.
+struct RopeTable {
+  Tensor cos, sin;
+  bool defined() const { return cos.defined(); }
+};
+
+// Table for integer positions (y, x) given as [tokens, 2] (y, x).
+RopeTable make_rope_table(const Tensor& positions, int64_t head_width);
+
+// Rotates [..., tokens, head_width]: pairs (k, k + w/4) within each half of the channels; the first half
+// turns with y, the second with x.
+Tensor apply_rope(const Tensor& x, const RopeTable& table);
+
+struct BlockShape {
+  int64_t width = 0;
+  int64_t heads = 1;
+  int64_t ffn_hidden = 0;
+  bool swiglu = false;
+  bool qk_norm = false;
+  double norm_eps = 1e-6;
+};
+
+class Block {
+ public:
+  Block(const Scope& scope, const BlockShape& shape);
+  // x: [batch, tokens, width], float32. `rope` has `tokens` rows, or a divisor of it (repeated).
+  Tensor forward(const Tensor& x, const RopeTable& rope) const;
+
+ private:
+  Tensor attend(const Tensor& x, const RopeTable& rope) const;
+  Tensor feed_forward(const Tensor& x) const;
+
+  BlockShape shape_;
+  LayerNorm norm1_, norm2_, q_norm_, k_norm_;
+  Linear qkv_, proj_, fc1_, fc2_;
+  Tensor gamma1_, gamma2_;
+};
+
+}  // namespace da3

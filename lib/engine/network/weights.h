@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+//
+// How a network gets its parameters. A network asks for each parameter by its checkpoint key and shape while
+// it is built; who answers decides what happens: list the keys, map a checkpoint, or compute synthetic
+// values.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/synthetic.h"
+
+namespace da3 {
+
+using at::Tensor;
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // float32 on the CPU, or an undefined tensor when only names are of interest.
+  virtual Tensor take(const std::string& key, const std::vector<int64_t>& shape) = 0;
+  // A parameter that belongs to the checkpoint and is never computed with.
+  virtual void declare(const std::string& key, const std::vector<int64_t>& shape) = 0;
+};
+
+struct KeyShape {
+  std::string key;
+  std::vector<int64_t> shape;
+};
+
+// Lists what a network needs.
+class KeyList : public WeightSource {
+ public:
+  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override {
+    keys.push_back({key, shape});
+    return {};
+  }
+  void declare(const std::string& key, const std::vector<int64_t>& shape) override {
+    keys.push_back({key, shape});
+  }
+  std::vector<KeyShape> keys;
+};
+
+// float32 tensors are views into the mapped file (the caller keeps the checkpoint alive as long as the
+// network); other dtypes are converted.
+class CheckpointWeights : public WeightSource {
+ public:
+  explicit CheckpointWeights(std::shared_ptr<const Checkpoint> checkpoint);
+  // Compares with all keys a network needs. Throws one EngineError(WRONG_TYPE) that lists missing, extra and
+  // misshapen keys.
+  void check(const std::vector<KeyShape>& expected) const;
+  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override;
+  void declare(const std::string&, const std::vector<int64_t>&) override {}
+
+ private:
+  const TensorView* find(const std::string& key) const;
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::map<std::string, const TensorView*> published_;  // by published key
+};
+
+class SyntheticWeights : public WeightSource {
+ public:
+  explicit SyntheticWeights(uint64_t seed, std::vector<synthetic::ValueFactor> factors = {},
+                            unsigned threads = 0)
+      : seed_(seed), factors_(std::move(factors)), threads_(threads) {}
+  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override;
+  void declare(const std::string&, const std::vector<int64_t>&) override {}
+
+ private:
+  uint64_t seed_;
+  std::vector<synthetic::ValueFactor> factors_;
+  unsigned threads_;
+};
+
+// Where parameters of one part of the network live.
+struct Placement {
+  at::Device device = at::kCPU;
+  at::ScalarType compute = at::kFloat;  // of linear layers, convolutions and attention in the backbone
+};
+
+// A source plus the key prefix of a module.
+class Scope {
+ public:
+  Scope(WeightSource& source, std::string prefix, Placement placement)
+      : source_(&source), prefix_(std::move(prefix)), placement_(placement) {}
+  Scope operator/(const std::string& name) const { return Scope(*source_, prefix_ + name + ".", placement_); }
+  Scope operator/(int index) const { return *this / std::to_string(index); }
+  // The same part computed in float32 (heads, cameras).
+  Scope in_float() const { return Scope(*source_, prefix_, {placement_.device, at::kFloat}); }
+
+  // On the part's device; float32.
+  Tensor take(const std::string& name, const std::vector<int64_t>& shape) const {
+    return place(source_->take(prefix_ + name, shape), at::kFloat);
+  }
+  // On the part's device; in its compute type.
+  Tensor take_compute(const std::string& name, const std::vector<int64_t>& shape) const {
+    return place(source_->take(prefix_ + name, shape), placement_.compute);
+  }
+  void declare(const std::string& name, const std::vector<int64_t>& shape) const {
+    source_->declare(prefix_ + name, shape);
+  }
+  const Placement& placement() const { return placement_; }
+
+ private:
+  Tensor place(Tensor t, at::ScalarType dtype) const {
+    return t.defined() ? t.to(placement_.device, dtype) : t;
+  }
+  WeightSource* source_;
+  std::string prefix_;
+  Placement placement_;
+};
+
+}  // namespace da3
