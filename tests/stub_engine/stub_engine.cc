@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: MIT
+#include "stub_engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#define DA3_ENGINE_BUILD
+#include "engine/api/engine.h"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Options = std::map<std::string, std::string>;
+
+// One lock and one condition for the whole stub: it is a test double, not a race for speed.
+struct Global {
+  std::mutex mutex;
+  std::condition_variable changed;
+  Da3StubCounters counters{};
+  int passes = 0;  // how many blocked requests may go; negative: all
+  std::map<std::string, Da3Engine*> engines;
+};
+
+Global& global() {
+  static Global* instance = new Global;  // worker threads may outlive main()
+  return *instance;
+}
+
+struct Request {
+  Da3Request request;
+  std::vector<Da3View> views;
+  int number = 0;  // of this engine, from 1
+  Clock::time_point submitted;
+};
+
+int set_error(Da3Error* error, Da3ErrorCode code, const std::string& message, const char* detail = nullptr) {
+  if (error) {
+    error->code = code;
+    error->message = strdup(message.c_str());
+    error->detail = detail ? strdup(detail) : nullptr;
+  }
+  return code;
+}
+
+Options parse_options(const std::string& text) {
+  Options options;
+  size_t start = 0;
+  while (start < text.size()) {
+    const size_t end = std::min(text.find(',', start), text.size());
+    const std::string part = text.substr(start, end - start);
+    const size_t equals = part.find('=');
+    options[part.substr(0, equals)] = equals == std::string::npos ? "1" : part.substr(equals + 1);
+    start = end + 1;
+  }
+  return options;
+}
+
+uint32_t parse_outputs(const std::string& text) {
+  uint32_t outputs = 0;
+  if (text.find("depth") != std::string::npos) outputs |= DA3_OUTPUT_DEPTH;
+  if (text.find("confidence") != std::string::npos) outputs |= DA3_OUTPUT_CONFIDENCE;
+  if (text.find("sky") != std::string::npos) outputs |= DA3_OUTPUT_SKY;
+  if (text.find("pose") != std::string::npos) outputs |= DA3_OUTPUT_POSE;
+  if (text.find("ray") != std::string::npos) outputs |= DA3_OUTPUT_RAY;
+  return outputs;
+}
+
+}  // namespace
+
+struct Da3Result {
+  std::atomic<int> refs{1};
+  Da3ResultData data{};
+  std::vector<float> depth, confidence, sky, ray, ray_confidence, extrinsics, intrinsics;
+};
+
+struct Da3Engine {
+  std::string key, name, source, device;
+  Options options;
+  Da3ModelInfo info{};
+  int references = 1;
+  int requests = 0;
+  bool stopping = false;
+  std::deque<std::unique_ptr<Request>> pending;
+  std::vector<std::unique_ptr<Request>> running;
+  std::thread worker;
+
+  int number(const char* option, int fallback) const {
+    const auto found = options.find(option);
+    return found == options.end() ? fallback : std::atoi(found->second.c_str());
+  }
+  bool hits(const char* option, const Request& request) const { return number(option, 0) == request.number; }
+};
+
+namespace {
+
+// ---- what the stub computes
+// ---------------------------------------------------------------------------------------
+
+void compute_view(const Da3Request& request, const Da3View& view, uint32_t index, Da3Result& result) {
+  const size_t plane = size_t(request.width) * request.height;
+  double red = 0;
+  for (int y = 0; y < request.height; ++y) {
+    const uint8_t* row = view.rgb + size_t(y) * view.stride;
+    for (int x = 0; x < request.width; ++x) {
+      const uint8_t* p = row + 3 * x;
+      const size_t at = index * plane + size_t(y) * request.width + x;
+      red += p[0];
+      result.depth[at] = 1.0f + 9.0f * float(p[0] + p[1] + p[2]) / 765.0f;
+      if (!result.confidence.empty()) result.confidence[at] = 1.0f + float(p[0]) / 255.0f;
+      if (!result.sky.empty()) result.sky[at] = float(p[2]) / 255.0f;
+    }
+  }
+  if (result.extrinsics.empty()) return;
+  const float mean = float(red / double(plane) / 255.0);
+  const float w2c[12] = {1, 0, 0, mean, 0, 1, 0, float(index), 0, 0, 1, float(request.n_views)};
+  const float k[9] = {float(request.width),
+                      0,
+                      float(request.width) / 2,
+                      0,
+                      2.0f * float(request.height),
+                      float(request.height) / 2,
+                      0,
+                      0,
+                      1};
+  std::copy_n(w2c, 12, result.extrinsics.begin() + 12 * index);
+  std::copy_n(k, 9, result.intrinsics.begin() + 9 * index);
+}
+
+void spoil(const Da3Engine& engine, const Request& request, Da3Result& result) {
+  Da3ResultData& data = result.data;
+  if (engine.hits("nan-at", request)) {
+    std::fill(result.depth.begin(), result.depth.end(), std::numeric_limits<float>::quiet_NaN());
+  }
+  if (engine.hits("some-nan-at", request)) result.depth[0] = std::numeric_limits<float>::quiet_NaN();
+  if (engine.hits("wrong-size-at", request)) data.width -= 1;
+  if (engine.hits("zero-size-at", request)) data.width = data.height = 0;
+  if (engine.hits("wrong-views-at", request)) data.n_views += 1;
+  if (engine.hits("no-depth-at", request)) data.depth = nullptr;
+  if (engine.hits("no-confidence-at", request)) data.confidence = nullptr;
+}
+
+Da3Result* compute(const Da3Engine& engine, const Request& item, uint32_t batch) {
+  const Da3Request& request = item.request;
+  auto* result = new Da3Result;
+  const size_t n = request.n_views;
+  const size_t values = n * request.width * request.height;
+  result->depth.resize(values);
+  if (request.outputs & DA3_OUTPUT_CONFIDENCE) result->confidence.resize(values);
+  if (request.outputs & DA3_OUTPUT_SKY) result->sky.resize(values);
+  if (request.outputs & DA3_OUTPUT_POSE) {
+    result->extrinsics.resize(12 * n);
+    result->intrinsics.resize(9 * n);
+  }
+  for (uint32_t i = 0; i < n; ++i) compute_view(request, item.views[i], i, *result);
+
+  Da3ResultData& data = result->data;
+  data.struct_size = sizeof(data);
+  data.n_views = request.n_views;
+  data.width = request.width;
+  data.height = request.height;
+  data.depth = result->depth.data();
+  const auto plane = [](const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
+  if (request.outputs & DA3_OUTPUT_RAY) {
+    data.ray_width = request.width / DA3_PATCH_SIZE;
+    data.ray_height = request.height / DA3_PATCH_SIZE;
+    result->ray.assign(n * data.ray_width * data.ray_height * 6, 0.5f);
+    result->ray_confidence.assign(n * data.ray_width * data.ray_height, 2.0f);
+  }
+  data.confidence = plane(result->confidence);
+  data.sky = plane(result->sky);
+  data.ray = plane(result->ray);
+  data.ray_confidence = plane(result->ray_confidence);
+  data.extrinsics = plane(result->extrinsics);
+  data.intrinsics = plane(result->intrinsics);
+  data.kind = engine.info.kind;
+  data.scale_factor = 1;
+  data.metric_valid = engine.number("metric-valid", 1);
+  data.batch = batch;
+  data.queued_ns = std::chrono::nanoseconds(Clock::now() - item.submitted).count();
+  data.inference_ns = 1000000;
+  spoil(engine, item, *result);
+  return result;
+}
+
+// ---- the worker
+// ---------------------------------------------------------------------------------------------------
+
+// Called without the lock.
+void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t batch) {
+  if (engine.hits("fail-at", item)) code = DA3_ERROR_FAILED;
+  if (engine.hits("oom-at", item)) code = DA3_ERROR_NO_MEMORY;
+  Da3Result* result = nullptr;
+  if (code == DA3_OK && !engine.hits("no-result-at", item)) {
+    result = compute(engine, item, batch);
+    const std::lock_guard lock(global().mutex);
+    ++global().counters.results_alive;
+  }
+  if (code == DA3_OK) {
+    item.request.done(item.request.user, result, nullptr);
+  } else {
+    Da3Error error{};
+    set_error(&error, code,
+              code == DA3_ERROR_CANCELLED ? "The request was cancelled."
+              : code == DA3_ERROR_NO_MEMORY
+                  ? "Out of memory: the stub needs 1 byte more; use a smaller process-res."
+                  : "The stub failed at request " + std::to_string(item.number) + ".",
+              "stub");
+    item.request.done(item.request.user, nullptr, &error);
+    std::free(error.message);
+    std::free(error.detail);
+  }
+  const std::lock_guard lock(global().mutex);
+  ++global().counters.finished;
+  if (code == DA3_ERROR_CANCELLED) ++global().counters.cancelled;
+}
+
+bool may_start(const Da3Engine& engine) {
+  return !engine.pending.empty() && (!engine.number("block", 0) || global().passes != 0);
+}
+
+// Takes the longest run of equal shape that fits into a batch.
+void form_batch(Da3Engine& engine) {
+  const Da3Request& first = engine.pending.front()->request;
+  while (may_start(engine) && engine.running.size() < engine.info.max_batch) {
+    const Da3Request& next = engine.pending.front()->request;
+    if (next.width != first.width || next.height != first.height || next.n_views != first.n_views) break;
+    engine.running.push_back(std::move(engine.pending.front()));
+    engine.pending.pop_front();
+    if (engine.number("block", 0) && global().passes > 0) --global().passes;
+  }
+}
+
+void work(Da3Engine* engine) {
+  Global& g = global();
+  std::unique_lock lock(g.mutex);
+  while (true) {
+    g.changed.wait(lock, [&] { return engine->stopping || may_start(*engine); });
+    if (engine->stopping && engine->pending.empty()) return;
+    if (engine->stopping) {
+      engine->running.push_back(std::move(engine->pending.front()));
+      engine->pending.pop_front();
+    } else {
+      if (const int delay = engine->number("delay-ms", 0)) {
+        g.changed.wait_for(lock, std::chrono::milliseconds(delay),
+                           [&] { return engine->stopping || engine->pending.empty(); });
+        if (engine->stopping || engine->pending.empty()) continue;
+      }
+      form_batch(*engine);
+      if (g.counters.batches < DA3_STUB_MAX_BATCHES) {
+        g.counters.batch_sizes[g.counters.batches] = int(engine->running.size());
+      }
+      ++g.counters.batches;
+    }
+    const auto batch = uint32_t(engine->running.size());
+    const Da3ErrorCode code = engine->stopping ? DA3_ERROR_CANCELLED : DA3_OK;
+    lock.unlock();
+    for (auto& item : engine->running) finish(*engine, *item, code, batch);
+    lock.lock();
+    engine->running.clear();
+    g.changed.notify_all();
+  }
+}
+
+// ---- the API
+// ------------------------------------------------------------------------------------------------------
+
+const char* stub_runtime() {
+  return "stub";
+}
+
+int bad_model(const std::string& name, Da3Error* error) {
+  if (name == "missing") return set_error(error, DA3_ERROR_NOT_FOUND, "Model 'stub:missing' is not there.");
+  if (name == "unreadable")
+    return set_error(error, DA3_ERROR_OPEN_READ, "Model 'stub:unreadable' cannot be read.");
+  if (name == "wrong-type") {
+    return set_error(error, DA3_ERROR_WRONG_TYPE, "'stub:wrong-type' is not a DA3 checkpoint.",
+                     "magic is HTML");
+  }
+  if (name == "no-memory") return set_error(error, DA3_ERROR_NO_MEMORY, "Out of memory while loading.");
+  if (name == "failed") return set_error(error, DA3_ERROR_FAILED, "Loading failed.");
+  return DA3_OK;
+}
+
+Da3Engine* new_engine(const Da3EngineConfig& config, const std::string& key, const Options& options) {
+  auto* engine = new Da3Engine;
+  const auto text = [&](const char* option, const char* fallback) {
+    const auto found = options.find(option);
+    return found == options.end() ? std::string(fallback) : found->second;
+  };
+  engine->key = key;
+  engine->options = options;
+  engine->name = text("name", "stub");
+  engine->source = config.model;
+  engine->device = config.device && std::strcmp(config.device, "auto") != 0 ? config.device : "cpu";
+  Da3ModelInfo& info = engine->info;
+  info.struct_size = sizeof(info);
+  info.name = engine->name.c_str();
+  info.source = engine->source.c_str();
+  info.weights_hash = "0123456789abcdef";
+  info.licence = "MIT";
+  info.device = engine->device.c_str();
+  info.runtime = stub_runtime();
+  info.precision = config.precision == DA3_PRECISION_AUTO ? DA3_PRECISION_FP32 : config.precision;
+  info.kind = text("kind", "relative") == "metric" ? DA3_KIND_METRIC : DA3_KIND_RELATIVE;
+  info.outputs = parse_outputs(text("outputs", "depth+confidence+sky+pose"));
+  info.max_batch = config.max_batch ? config.max_batch : uint32_t(std::max(1, engine->number("batch", 4)));
+  info.synthetic = engine->number("synthetic", 0);
+  info.focal_normalised = engine->number("focal", 0);
+  info.parameters = 1;
+  engine->worker = std::thread(work, engine);
+  return engine;
+}
+
+Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
+  const std::string model = config->model ? config->model : "";
+  if (model.rfind("stub:", 0) != 0) {
+    set_error(error, DA3_ERROR_NOT_FOUND, "Model '" + model + "' is not there.");
+    return nullptr;
+  }
+  if (bad_model(model.substr(5), error) != DA3_OK) return nullptr;
+  const Options options = parse_options(model.substr(5));
+  const std::string device = config->device ? config->device : "auto";
+  if (device != "auto" && device != "cpu" && !(options.count("cuda") && device.rfind("cuda", 0) == 0)) {
+    set_error(error, DA3_ERROR_DEVICE, "There is no device '" + device + "'; use device=cpu.");
+    return nullptr;
+  }
+  if (config->notice && options.count("synthetic")) {
+    config->notice(config->user, "The stub is not a trained model.");
+  }
+  const std::string key = model + "|" + device + "|" + std::to_string(config->precision) + "|" +
+                          std::to_string(config->max_batch);
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  ++g.counters.opened;
+  Da3Engine*& engine = g.engines[key];
+  if (engine) {
+    ++engine->references;
+  } else {
+    engine = new_engine(*config, key, options);
+    ++g.counters.engines_alive;
+  }
+  return engine;
+}
+
+void stub_close(Da3Engine* engine) {
+  Global& g = global();
+  {
+    const std::lock_guard lock(g.mutex);
+    ++g.counters.closed;
+    if (--engine->references > 0) return;
+    engine->stopping = true;
+    g.engines.erase(engine->key);
+    g.changed.notify_all();
+  }
+  engine->worker.join();
+  delete engine;
+  const std::lock_guard lock(g.mutex);
+  --g.counters.engines_alive;
+}
+
+const Da3ModelInfo* stub_info(const Da3Engine* engine) {
+  return &engine->info;
+}
+
+int stub_submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
+  if (request->outputs & ~engine->info.outputs) {
+    return set_error(error, DA3_ERROR_UNSUPPORTED, "The stub does not have this output.");
+  }
+  if (request->width % DA3_PATCH_SIZE || request->height % DA3_PATCH_SIZE || request->width <= 0 ||
+      request->height <= 0 || request->n_views == 0) {
+    return set_error(error, DA3_ERROR_SETTINGS, "Sides must be multiples of 14.");
+  }
+  auto item = std::make_unique<Request>();
+  item->request = *request;
+  item->views.assign(request->views, request->views + request->n_views);
+  item->submitted = Clock::now();
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  item->number = ++engine->requests;
+  if (engine->hits("refuse-at", *item)) return set_error(error, DA3_ERROR_SETTINGS, "The stub refuses.");
+  if (g.counters.submitted < DA3_STUB_MAX_BATCHES) {
+    g.counters.view_counts[g.counters.submitted] = int(request->n_views);
+  }
+  ++g.counters.submitted;
+  g.counters.last_outputs = request->outputs;
+  g.counters.last_ref_view_strategy = request->ref_view_strategy;
+  g.counters.last_use_ray_pose = request->use_ray_pose;
+  g.counters.last_width = request->width;
+  g.counters.last_height = request->height;
+  engine->pending.push_back(std::move(item));
+  g.changed.notify_all();
+  return DA3_OK;
+}
+
+void stub_cancel(Da3Engine* engine, const void* stream) {
+  Global& g = global();
+  std::vector<std::unique_ptr<Request>> dropped;
+  std::unique_lock lock(g.mutex);
+  for (auto& item : engine->pending) {
+    if (item->request.stream == stream) dropped.push_back(std::move(item));
+  }
+  std::erase(engine->pending, nullptr);
+  g.changed.notify_all();
+  lock.unlock();
+  for (auto& item : dropped) finish(*engine, *item, DA3_ERROR_CANCELLED, 0);
+  lock.lock();
+  g.changed.notify_all();
+  g.changed.wait(lock, [&] {
+    return std::none_of(engine->running.begin(), engine->running.end(),
+                        [&](const auto& item) { return item && item->request.stream == stream; });
+  });
+}
+
+const Da3ResultData* stub_result_data(const Da3Result* result) {
+  return &result->data;
+}
+
+Da3Result* stub_result_ref(Da3Result* result) {
+  ++result->refs;
+  return result;
+}
+
+void stub_result_unref(Da3Result* result) {
+  if (--result->refs > 0) return;
+  delete result;
+  const std::lock_guard lock(global().mutex);
+  --global().counters.results_alive;
+}
+
+void stub_error_clear(Da3Error* error) {
+  std::free(error->message);
+  std::free(error->detail);
+  *error = Da3Error{};
+}
+
+// ---- control
+// ------------------------------------------------------------------------------------------------------
+
+void control_reset() {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  const Da3StubCounters old = g.counters;
+  g.counters = Da3StubCounters{};
+  g.counters.engines_alive = old.engines_alive;
+  g.counters.results_alive = old.results_alive;
+  g.passes = 0;
+}
+
+void control_counters(Da3StubCounters* out) {
+  const std::lock_guard lock(global().mutex);
+  *out = global().counters;
+}
+
+void control_release(int requests) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  g.passes = requests < 0 ? -1 : g.passes + requests;
+  g.changed.notify_all();
+}
+
+void control_wait_submitted(int requests) {
+  Global& g = global();
+  std::unique_lock lock(g.mutex);
+  g.changed.wait(lock, [&] { return g.counters.submitted >= requests; });
+}
+
+void control_wait_finished(int requests) {
+  Global& g = global();
+  std::unique_lock lock(g.mutex);
+  g.changed.wait(lock, [&] { return g.counters.finished >= requests; });
+}
+
+}  // namespace
+
+extern "C" {
+
+const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
+  static const Da3EngineApi api = {
+      DA3_ENGINE_ABI,    sizeof(Da3EngineApi), stub_runtime, stub_open,        stub_close,
+      stub_info,         stub_submit,          stub_cancel,  stub_result_data, stub_result_ref,
+      stub_result_unref, stub_error_clear,
+  };
+  return abi == DA3_ENGINE_ABI ? &api : nullptr;
+}
+
+__attribute__((visibility("default"))) const Da3StubControl* da3_stub_get_control(void) {
+  static const Da3StubControl control = {control_reset, control_counters, control_release,
+                                         control_wait_submitted, control_wait_finished};
+  return &control;
+}
+}

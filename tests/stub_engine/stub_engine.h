@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * An engine of known arithmetic for the tests of the elements: same C border as the real one (engine.h), no LibTorch.
+ * Tests point DA3_ENGINE_PATH at it and fetch da3_stub_get_control() by name from the same module.
+ *
+ * Model string: "stub:KEY=VALUE,KEY=VALUE,...", every key optional
+ *   kind=relative|metric     outputs=depth+confidence+sky+pose+ray (default depth+confidence+sky+pose)
+ *   name=TEXT                batch=N (largest batch if the caller leaves it open, default 4)
+ *   focal=1                  focal-normalised depth      synthetic=1   gives a notice in open()
+ *   metric-valid=0           nested scale that could not be fitted
+ *   delay-ms=N               every batch takes that long (cancel and close cut it short)
+ *   block=1                  requests wait until release() lets them pass
+ *   id=TEXT                  no meaning: tells two models apart
+ *   cuda=1                   pretends to have a cuda device
+ * the N-th request (from 1) of the engine misbehaves:
+ *   fail-at, oom-at          it finishes with DA3_ERROR_FAILED, DA3_ERROR_NO_MEMORY
+ *   refuse-at                submit() itself fails
+ *   nan-at, some-nan-at      depth is all NaN; only its first value is
+ *   wrong-size-at, zero-size-at, wrong-views-at, no-depth-at, no-confidence-at, no-result-at
+ * models that do not open: stub:missing, stub:unreadable, stub:wrong-type, stub:no-memory, stub:failed
+ *
+ * What it computes, of every pixel (r, g, b in 0..255):
+ *   depth = 1 + 9 (r + g + b) / 765      confidence = 1 + r / 255      sky = b / 255
+ *   ray map of (width / 14) x (height / 14), all 0.5; its confidence 2
+ *   extrinsics: identity, translation (mean of r over the view / 255, view index, number of views)
+ *   intrinsics: fx = width, fy = 2 height, cx = width / 2, cy = height / 2
+ */
+#ifndef DA3_STUB_ENGINE_H
+#define DA3_STUB_ENGINE_H
+
+#include <stdint.h>
+
+#define DA3_STUB_MAX_BATCHES 256
+
+typedef struct {
+  int opened, closed;       /* references, not engines */
+  int engines_alive;
+  int submitted, finished;  /* requests; finished in any way */
+  int cancelled;
+  int results_alive;        /* results whose last reference has not been given back */
+  int batches;
+  int batch_sizes[DA3_STUB_MAX_BATCHES]; /* items of the first batches */
+  int view_counts[DA3_STUB_MAX_BATCHES]; /* views of the first requests, in the order of submission */
+  uint32_t last_outputs;
+  int last_ref_view_strategy, last_use_ray_pose;
+  int last_width, last_height;
+} Da3StubCounters;
+
+typedef struct {
+  void (*reset)(void);                      /* counters to 0 (what is alive stays counted), releases to 0 */
+  void (*counters)(Da3StubCounters *out);
+  void (*release)(int requests);            /* lets so many blocked requests pass; -1: all, for ever */
+  void (*wait_submitted)(int requests);     /* returns when so many have been submitted since reset() */
+  void (*wait_finished)(int requests);
+} Da3StubControl;
+
+#define DA3_STUB_ENTRY "da3_stub_get_control"
+
+#endif
