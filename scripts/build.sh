@@ -38,14 +38,16 @@ builddir=$(realpath -m -- "$builddir")
 found=$("$root/scripts/find-libtorch.py" --root "$root" --libtorch "$libtorch" 2>/dev/null || echo none)
 stamp=$builddir/.da3-libtorch
 if [ -f "$builddir/build.ninja" ]; then
-  if [ "$found" != "$(cat "$stamp" 2>/dev/null)" ]; then
+  # Without a stamp the folder was configured by hand, and keeps what it has until a PATH is named.
+  if [ -f "$stamp" ] && [ "$found" != "$(cat "$stamp")" ] || [ ! -f "$stamp" ] && [ -n "$libtorch" ]; then
     echo "build: configuring $builddir again for this LibTorch"
-    meson setup --reconfigure --clearcache "$builddir" "$root" -Dlibtorch="$libtorch" "$@" >"$builddir.log" 2>&1 || {
+    meson setup --reconfigure "$builddir" "$root" -Dlibtorch="$libtorch" "$@" >"$builddir.log" 2>&1 || {
       tail -n 30 "$builddir.log" >&2
       rm -f "$builddir.log"
       die "meson could not configure $builddir"
     }
     rm -f "$builddir.log"
+    printf '%s\n' "$found" >"$stamp"
   fi
 else
   echo "build: configuring $builddir"
@@ -54,8 +56,8 @@ else
     tail -n 30 "$builddir/configure.log" >&2
     die "meson could not configure $builddir"
   }
+  printf '%s\n' "$found" >"$stamp"
 fi
-printf '%s\n' "$found" >"$stamp"
 
 # A file that includes LibTorch takes 1.5 GB to compile; more jobs than memory make a small machine swap.
 jobs=${DA3_JOBS:-}

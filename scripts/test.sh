@@ -39,7 +39,7 @@ builddir=$(realpath -m -- "$builddir")
 log=$builddir/meson-logs/testlog.json
 rm -f "$log"
 # The log's name comes last, so that the summary reads what this run wrote.
-meson test -C "$builddir" --no-rebuild --print-errorlogs "${test_arguments[@]}" --logbase testlog </dev/null
+meson test -C "$builddir" --print-errorlogs "${test_arguments[@]}" --logbase testlog </dev/null
 status=$?
 [ -f "$log" ] || give_up "meson ran no test"
 "$root/scripts/test-summary.py" --meson-status "$status" "$log"
