@@ -78,6 +78,11 @@ class Checkpoint {
 // "model." prefix where it is missing. Returns the published name; official names come back unchanged.
 std::string published_key(const std::string& key);
 
+// published_key() for all tensors of a checkpoint: published name -> stored name. Training checkpoints hold an unused
+// camera token beside the one that took its place ("camera_token_extra"): the latter wins, as upstream. Throws
+// EngineError(WRONG_TYPE) when two other tensors claim the same name.
+std::map<std::string, std::string> published_keys(const std::map<std::string, TensorView>& tensors);
+
 // The shared LayerNorm of the ray branch: DualDPT's output_conv2_aux.{0..3}.2.{weight,bias} are one module, stored once
 // (in official files under level 0). Returns the names under which the pair for `key` may be stored, `key` first; empty
 // when `key` is not one of them. Honours `metadata` (alias -> stored name).
