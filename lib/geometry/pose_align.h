@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Sim(3) alignment of camera trajectories (Umeyama 1991, as the evo package does it), and upstream's use of it
-// (utils/pose_align.py, model/gs_adapter.py).
+// Sim(3) alignment of camera trajectories (Umeyama 1991, as the evo package does it), and upstream's use of
+// it (utils/pose_align.py, model/gs_adapter.py).
 #pragma once
 
 #include <optional>
@@ -18,14 +18,16 @@ struct Sim3 {
   Eigen::Vector3d operator*(const Eigen::Vector3d& p) const { return scale * (rotation * p) + translation; }
 };
 
-// Least-squares y ~ s R x + t. Empty when the points are fewer than 3 or on a line (fewer than two singular values of
-// the covariance exceed `rank_tolerance` times the largest). upstream/evo: absolute tolerance 2.2e-16.
+// Least-squares y ~ s R x + t. Empty when the points are fewer than 3 or on a line (fewer than two singular
+// values of the covariance exceed `rank_tolerance` times the largest). upstream/evo: absolute
+// tolerance 2.2e-16.
 std::optional<Sim3> umeyama(const std::vector<Eigen::Vector3d>& x, const std::vector<Eigen::Vector3d>& y,
                             double rank_tolerance = 1e-12);
 
-// Aligns world-to-camera poses `estimate` to `reference` (same length, >= 1) on their camera centres. Ten views and more:
-// fixed-seed RANSAC as upstream. One or two views, or centres on a line: scale from the ratio of the baselines (1 if
-// there is none), rotation from the averaged relative orientation; upstream fails there.
+// Aligns world-to-camera poses `estimate` to `reference` (same length, >= 1) on their camera centres. Ten
+// views and more: fixed-seed RANSAC as upstream. One or two views, or centres on a line: scale from the ratio
+// of the baselines (1 if there is none), rotation from the averaged relative orientation; upstream fails
+// there.
 Sim3 align_trajectories(const std::vector<Matrix34>& estimate, const std::vector<Matrix34>& reference);
 
 // Poses moved by a Sim(3) of the world: rotation R_sim * R_c2w, centre sim * c.
