@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Any video/x-raw frame -> RGB at process size. Used by da3preprocess and by da3infer, so both give the same bytes.
-// Colour conversion (formats, matrix, range, strides, chroma siting, interlacing of chroma) is GstVideoConverter's; an
-// RGB frame is not converted at all. The resize is lib/image's, bit-exact with upstream; the pixel aspect ratio is
-// honoured by planning with the displayed size.
+// Any video/x-raw frame -> RGB at process size. Used by da3preprocess and by da3infer, so both give the same
+// bytes. Colour conversion (formats, matrix, range, strides, chroma siting, interlacing of chroma) is
+// GstVideoConverter's; an RGB frame is not converted at all. The resize is lib/image's, bit-exact with
+// upstream; the pixel aspect ratio is honoured by planning with the displayed size.
 #pragma once
 
 #include <gst/video/video.h>
@@ -17,6 +17,14 @@
 
 namespace da3::plugin {
 
+// The size at which a frame is seen: pixels wider than high widen the picture, pixels higher than wide make
+// it higher, so nothing is thrown away. Rounded to whole pixels; ties go up.
+image::Size displayed_size(const GstVideoInfo& info);
+
+// How such a frame is processed. Throws ElementError (STREAM/FORMAT) if it cannot be: not raw, single fields,
+// a side below 14 or above 32767 pixels, an aspect ratio that leaves less than one patch of 14 pixels.
+image::ProcessPlan plan_frame(const GstVideoInfo& input, int process_res, image::ProcessResMethod method);
+
 class FrameResizer {
  public:
   FrameResizer();
@@ -24,10 +32,15 @@ class FrameResizer {
   FrameResizer(FrameResizer&&) noexcept;
   FrameResizer& operator=(FrameResizer&&) noexcept;
 
-  // `threads`: 0 = number of cores. Throws ElementError (STREAM/FORMAT) naming the size or format that cannot be processed.
-  void configure(const GstVideoInfo& input, int process_res, image::ProcessResMethod method, unsigned threads);
+  // `threads`: 0 = number of cores. Throws as plan_frame() does, and keeps the old configuration then.
+  void configure(const GstVideoInfo& input, int process_res, image::ProcessResMethod method,
+                 unsigned threads);
   const image::ProcessPlan& plan() const;
-  // `out` has plan().final. `frame` is mapped for reading; its strides and offsets are honoured.
+  // TRUE if process() would copy the picture unchanged: RGB at process size already.
+  bool identity() const;
+  // `out` has plan().final. `frame` is mapped for reading; its strides and offsets are honoured. Throws
+  // ElementError (STREAM/FORMAT) if the frame is not of the configured size and format. Not thread-safe: one
+  // object a thread.
   void process(GstVideoFrame* frame, const image::MutableImage& out);
 
  private:
