@@ -11,7 +11,8 @@ import unittest
 from support import ROOT, Case, main, write
 
 # Put together here, so that this file does not name what it forbids.
-MACHINE_PATHS = [rf"(?<![\w.}}$)-])/{name}/" for name in ("work", "root", "Users")] + [r"(?<![\w.}$)-])/home/(?!user)\w+/"]
+START = r"(?:(?<![\w.})-])|(?<=-[IL]))"
+MACHINE_PATHS = [rf"{START}/{name}/" for name in ("work", "root", "Users", r"home/(?!user/)\w+")]
 HOSTS = [name.replace("_", ".").replace(" ", "") for name in (
     "py pi_org", "python hosted_org", "download_py torch_org", "deb_debian_org", "archive_ubuntu_com", "npm js_org",
     "crates_io", "proxy_golang_org", "ghcr_io", "docker_io", "quay_io", "arti factory", "repo_maven")]
