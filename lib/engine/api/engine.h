@@ -13,7 +13,8 @@
  *   extrinsics  world to camera, 3x4 row-major [R|t], OpenCV camera axes (x right, y down, z forward)
  *
  * Threading: every function may be called from any thread. Done callbacks run on the engine's worker
- * thread; they must return soon and must not call close().
+ * thread, or inside cancel() and close() for requests that those take out; they must return soon and must not call
+ * close() or cancel(). Call cancel() and close() without holding a lock that a callback takes.
  */
 #ifndef DA3_ENGINE_API_H
 #define DA3_ENGINE_API_H

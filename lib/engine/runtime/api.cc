@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+//
+// engine.h on top of EngineCore. The only place where the border is crossed: nothing throws out of these
+// functions.
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "engine/api/engine.h"
+#include "engine/api/engine_error.h"
+#include "engine/runtime/device.h"
+#include "engine/runtime/engine_core.h"
+#include "engine/runtime/result.h"
+
+struct Da3Engine {
+  std::unique_ptr<da3::Client> client;
+  Da3ModelInfo info{};
+  // What the pointers in `info` point to.
+  std::string device, runtime;
+};
+
+namespace da3 {
+namespace {
+
+char* copy_text(const std::string& text) {
+  auto* out = static_cast<char*>(std::malloc(text.size() + 1));
+  if (out) std::memcpy(out, text.c_str(), text.size() + 1);
+  return out;
+}
+
+void fill(Da3Error* error, Da3ErrorCode code, const std::string& message, const std::string& detail) {
+  if (!error) return;
+  error->code = code;
+  error->message = copy_text(message);
+  error->detail = detail.empty() ? nullptr : copy_text(detail);
+}
+
+// Runs `body`; turns an exception into *error and returns its code.
+template <typename Body>
+Da3ErrorCode guarded(Da3Error* error, Body&& body) noexcept {
+  try {
+    body();
+    return DA3_OK;
+  } catch (const EngineError& e) {
+    fill(error, e.code(), e.what(), e.detail());
+    return e.code();
+  } catch (const std::bad_alloc&) {
+    fill(error, DA3_ERROR_NO_MEMORY, "Out of memory while loading the model. Choose a smaller one.", {});
+    return DA3_ERROR_NO_MEMORY;
+  } catch (const c10::Error& e) {
+    const bool memory =
+        std::strstr(e.what(), "out of memory") || std::strstr(e.what(), "can't allocate memory");
+    const Da3ErrorCode code = memory ? DA3_ERROR_NO_MEMORY : DA3_ERROR_FAILED;
+    fill(error, code, e.what_without_backtrace(), e.what());
+    return code;
+  } catch (const std::exception& e) {
+    fill(error, DA3_ERROR_FAILED, e.what(), {});
+    return DA3_ERROR_FAILED;
+  } catch (...) {
+    fill(error, DA3_ERROR_FAILED, "An unknown error occurred in the engine.", {});
+    return DA3_ERROR_FAILED;
+  }
+}
+
+uint32_t choose_max_batch(uint32_t wanted, at::Device device) {
+  if (wanted > 0) return wanted;
+  // A CPU is busy with one image; a GPU is not.
+  return device.is_cpu() ? 1 : 4;
+}
+
+void fill_info(Da3Engine* engine) {
+  const Model& m = engine->client->core->model();
+  Da3ModelInfo& info = engine->info;
+  engine->device = m.device.str();
+  engine->runtime = describe_runtime();
+  info.struct_size = sizeof info;
+  info.name = m.config.name.c_str();
+  info.source = m.source.c_str();
+  info.weights_hash = m.hash.c_str();
+  info.licence = m.licence.c_str();
+  info.device = engine->device.c_str();
+  info.runtime = engine->runtime.c_str();
+  info.precision = m.precision;
+  info.kind = m.config.nested() ? DA3_KIND_METRIC : DA3_KIND_RELATIVE;
+  info.outputs = network_outputs(m.config);
+  info.max_batch = engine->client->max_batch;
+  info.synthetic = m.synthetic;
+  info.focal_normalised = m.config.focal_normalised;
+  info.parameters = m.parameters;
+}
+
+Da3Engine* open_engine(const Da3EngineConfig* config, Da3Error* error) {
+  Da3Engine* out = nullptr;
+  guarded(error, [&] {
+    if (!config || config->struct_size < sizeof(Da3EngineConfig))
+      throw EngineError(DA3_ERROR_LIBRARY, "The engine module is newer than its caller.");
+    const Notice notice = [config](const std::string& text) {
+      if (config->notice) config->notice(config->user, text.c_str());
+    };
+    if (!config->model || !*config->model)
+      throw EngineError(DA3_ERROR_SETTINGS,
+                        "No model given. Give a safetensors file, a folder, a repository id such as "
+                        "depth-anything/DA3-SMALL, or synthetic:da3-small to try things out.");
+    if (!set_threads(config->threads))
+      notice("The number of CPU threads was set by an earlier user of this process and stays as it is.");
+    const ModelRequest request =
+        resolve_model(config->model, config->device ? config->device : "auto", config->precision);
+    auto engine = std::make_unique<Da3Engine>();
+    engine->client = std::make_unique<Client>();
+    engine->client->core = EngineCore::get(request, notice);
+    engine->client->max_batch = choose_max_batch(config->max_batch, request.device);
+    fill_info(engine.get());
+    out = engine.release();
+  });
+  return out;
+}
+
+// Takes the waiting requests of this client (and stream, if not null) out and tells their owners.
+void cancel_waiting(Client& client, const void* stream, bool all) {
+  auto items = client.core->queue().remove(
+      [&](const Item& item) { return item.client == &client && (all || item.stream == stream); });
+  for (Item& item : items) deliver(item, DA3_ERROR_CANCELLED, "Cancelled.");
+}
+
+void close_engine(Da3Engine* engine) {
+  if (!engine) return;
+  guarded(nullptr, [&] {
+    cancel_waiting(*engine->client, nullptr, true);
+    engine->client->wait_all();
+  });
+  delete engine;
+}
+
+void cancel_stream(Da3Engine* engine, const void* stream) {
+  guarded(nullptr, [&] {
+    cancel_waiting(*engine->client, stream, false);
+    engine->client->wait(stream);
+  });
+}
+
+std::string name_outputs(uint32_t bits) {
+  static const std::pair<uint32_t, const char*> names[] = {
+      {DA3_OUTPUT_DEPTH, "depth"}, {DA3_OUTPUT_CONFIDENCE, "confidence"},
+      {DA3_OUTPUT_SKY, "sky"},     {DA3_OUTPUT_POSE, "pose"},
+      {DA3_OUTPUT_RAY, "rays"},    {DA3_OUTPUT_GAUSSIANS, "Gaussians"}};
+  std::string out;
+  for (const auto& [bit, name] : names)
+    if (bits & bit) out += (out.empty() ? "" : ", ") + std::string(name);
+  return out;
+}
+
+void check(const Da3Request& r, const Model& model) {
+  if (r.struct_size < sizeof(Da3Request) || !r.done || !r.views || r.n_views == 0)
+    throw EngineError(DA3_ERROR_SETTINGS, "The request is incomplete.");
+  if (r.width < DA3_PATCH_SIZE || r.height < DA3_PATCH_SIZE || r.width % DA3_PATCH_SIZE ||
+      r.height % DA3_PATCH_SIZE)
+    throw EngineError(DA3_ERROR_SETTINGS, "The image size " + std::to_string(r.width) + "x" +
+                                              std::to_string(r.height) +
+                                              " is no multiple of 14. Resize it first (da3preprocess does).");
+  for (uint32_t v = 0; v < r.n_views; ++v)
+    if (!r.views[v].rgb || r.views[v].stride < 3 * r.width)
+      throw EngineError(DA3_ERROR_SETTINGS,
+                        "View " + std::to_string(v) + " has no pixels or a stride below 3 * width.");
+  const uint32_t has = network_outputs(model.config);
+  const uint32_t lacking = r.outputs & ~(has & ~uint32_t(DA3_OUTPUT_GAUSSIANS));
+  if (lacking)
+    throw EngineError(DA3_ERROR_UNSUPPORTED, "The model '" + model.config.name + "' does not compute " +
+                                                 name_outputs(lacking) + " here; it has " +
+                                                 name_outputs(has) + ".");
+  if (r.use_ray_pose && !(has & DA3_OUTPUT_RAY))
+    throw EngineError(DA3_ERROR_UNSUPPORTED,
+                      "use-ray-pose needs a model with a ray head; '" + model.config.name + "' has none.");
+  if ((r.extrinsics == nullptr) != (r.intrinsics == nullptr))
+    throw EngineError(DA3_ERROR_SETTINGS, "Known cameras need extrinsics and intrinsics, both or none.");
+  if (r.extrinsics && !model.config.cameras)
+    throw EngineError(DA3_ERROR_UNSUPPORTED, "The model '" + model.config.name +
+                                                 "' has no camera encoder: it cannot take known cameras.");
+}
+
+int submit_request(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
+  return guarded(error, [&] {
+    const Da3Request& r = *request;
+    check(r, engine->client->core->model());
+    Item item;
+    item.client = engine->client.get();
+    item.stream = r.stream;
+    item.views.assign(r.views, r.views + r.n_views);
+    item.width = r.width;
+    item.height = r.height;
+    item.outputs = r.outputs | DA3_OUTPUT_DEPTH;
+    item.ref_view_strategy = r.ref_view_strategy;
+    item.use_ray_pose = r.use_ray_pose != 0;
+    if (r.extrinsics) {
+      item.extrinsics.assign(r.extrinsics, r.extrinsics + size_t(r.n_views) * 12);
+      item.intrinsics.assign(r.intrinsics, r.intrinsics + size_t(r.n_views) * 9);
+    }
+    item.max_batch = engine->client->max_batch;
+    item.done = r.done;
+    item.user = r.user;
+    item.submitted = std::chrono::steady_clock::now();
+    engine->client->begin(r.stream);
+    engine->client->core->queue().push(std::move(item));
+  });
+}
+
+void clear_error(Da3Error* error) {
+  if (!error) return;
+  std::free(error->message);
+  std::free(error->detail);
+  *error = {};
+}
+
+const char* runtime_text() {
+  static const std::string text = describe_runtime();
+  return text.c_str();
+}
+
+}  // namespace
+}  // namespace da3
+
+extern "C" const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
+  static const Da3EngineApi api = {
+      DA3_ENGINE_ABI,      sizeof(Da3EngineApi),
+      da3::runtime_text,   da3::open_engine,
+      da3::close_engine,   [](const Da3Engine* engine) -> const Da3ModelInfo* { return &engine->info; },
+      da3::submit_request, da3::cancel_stream,
+      da3::result_data,    da3::result_ref,
+      da3::result_unref,   da3::clear_error,
+  };
+  return abi == DA3_ENGINE_ABI ? &api : nullptr;
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+//
+// Which device and precision a model runs in. One meaning per word: what was asked for, or an error; only
+// "auto" chooses.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "engine/api/engine.h"
+
+namespace da3 {
+
+// "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:N", "mps"; empty = auto.
+// Throws EngineError: DEVICE when this LibTorch or machine lacks it, SETTINGS for another word.
+at::Device select_device(const std::string& name);
+
+// Throws EngineError(UNSUPPORTED) for a precision the device cannot compute in.
+// auto: fp32 on CPU and MPS; on CUDA bf16 from compute capability 8.0, fp16 from 7.0, else fp32.
+Da3Precision select_precision(Da3Precision wanted, at::Device device);
+
+at::ScalarType scalar_type_of(Da3Precision precision);
+const char* name_of(Da3Precision precision);
+
+// No TF32, deterministic convolution choice: for comparison with recorded results. Process-wide.
+void set_exact_arithmetic();
+
+// Number of threads for CPU work, once per process: the first caller wins. Returns false if another number is
+// in force.
+bool set_threads(unsigned threads);
+
+// One line: LibTorch version, CPU capability, threads, devices.
+std::string describe_runtime();
+
+}  // namespace da3

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+#include "engine/runtime/inference.h"
+
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <cstring>
+#include <new>
+
+#include "engine/api/engine_error.h"
+#include "geometry/pose_align.h"
+#include "geometry/rigid.h"
+
+namespace da3 {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// v / 255, minus mean, divided by standard deviation, in float32 as upstream does it: 256 values per channel.
+using Normaliser = std::array<std::array<float, 256>, 3>;
+
+Normaliser make_normaliser() {
+  const float mean[3] = {0.485f, 0.456f, 0.406f}, deviation[3] = {0.229f, 0.224f, 0.225f};
+  Normaliser table;
+  for (int c = 0; c < 3; ++c)
+    for (int v = 0; v < 256; ++v) table[size_t(c)][size_t(v)] = (float(v) / 255.0f - mean[c]) / deviation[c];
+  return table;
+}
+
+// Interleaved bytes -> three float planes.
+void normalise(const Da3View& view, int64_t width, int64_t height, float* out) {
+  static const Normaliser table = make_normaliser();
+  const int64_t plane = width * height;
+  at::parallel_for(0, height, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t y = begin; y < end; ++y) {
+      const uint8_t* row = view.rgb + y * view.stride;
+      float *r = out + y * width, *g = r + plane, *b = g + plane;
+      for (int64_t x = 0; x < width; ++x) {
+        r[x] = table[0][row[3 * x]];
+        g[x] = table[1][row[3 * x + 1]];
+        b[x] = table[2][row[3 * x + 2]];
+      }
+    }
+  });
+}
+
+Tensor make_images(const std::vector<Item>& items) {
+  const Item& first = items.front();
+  const int64_t views = int64_t(first.views.size()), h = first.height, w = first.width;
+  Tensor images = at::empty({int64_t(items.size()), views, 3, h, w}, at::TensorOptions(at::kFloat));
+  float* out = images.data_ptr<float>();
+  for (const Item& item : items)
+    for (const Da3View& view : item.views) {
+      normalise(view, w, h, out);
+      out += 3 * h * w;
+    }
+  return images;
+}
+
+geometry::Matrix34 pose_of(const float* p) {
+  geometry::Matrix34 m;
+  for (int i = 0; i < 12; ++i) m(i / 4, i % 4) = p[i];
+  return m;
+}
+
+void add_known_cameras(const std::vector<Item>& items, NetworkOptions* options) {
+  if (items.front().extrinsics.empty()) return;
+  const int64_t batch = int64_t(items.size()), views = int64_t(items.front().views.size());
+  options->extrinsics = at::empty({batch, views, 3, 4}, at::TensorOptions(at::kFloat));
+  options->intrinsics = at::empty({batch, views, 3, 3}, at::TensorOptions(at::kFloat));
+  float* e = options->extrinsics.data_ptr<float>();
+  float* k = options->intrinsics.data_ptr<float>();
+  for (const Item& item : items) {
+    std::vector<geometry::Matrix34> poses;
+    for (int64_t v = 0; v < views; ++v) poses.push_back(pose_of(item.extrinsics.data() + v * 12));
+    for (const auto& pose : geometry::normalise_extrinsics(poses))
+      for (int i = 0; i < 12; ++i) *e++ = float(pose.data()[i]);
+    std::memcpy(k, item.intrinsics.data(), item.intrinsics.size() * sizeof(float));
+    k += item.intrinsics.size();
+  }
+}
+
+NetworkOptions make_options(const std::vector<Item>& items) {
+  const Item& first = items.front();
+  NetworkOptions options;
+  options.ref_view_strategy = first.ref_view_strategy;
+  options.use_ray_pose = first.use_ray_pose;
+  options.want_ray = (first.outputs & DA3_OUTPUT_RAY) != 0;
+  // The scale of known cameras is found by comparison with the predicted ones.
+  options.want_pose = (first.outputs & DA3_OUTPUT_POSE) != 0 || !first.extrinsics.empty();
+  add_known_cameras(items, &options);
+  return options;
+}
+
+// Item b of a batch as a plane in host memory.
+const float* take_plane(const Tensor& batch, int64_t b, ResultPlanes* result) {
+  if (!batch.defined()) return nullptr;
+  Tensor plane = batch[b].to(at::kCPU, at::kFloat).contiguous();
+  result->owned.push_back(plane);
+  return plane.data_ptr<float>();
+}
+
+std::unique_ptr<ResultPlanes> take_item(const NetworkOutput& out, const Item& item, int64_t b,
+                                        bool metric_model) {
+  auto result = std::make_unique<ResultPlanes>();
+  Da3ResultData& d = result->data;
+  d.struct_size = sizeof d;
+  d.n_views = uint32_t(item.views.size());
+  d.width = item.width;
+  d.height = item.height;
+  auto wanted = [&](uint32_t bit, const Tensor& t) { return item.outputs & bit ? t : Tensor(); };
+  d.depth = take_plane(out.depth, b, result.get());
+  d.confidence = take_plane(wanted(DA3_OUTPUT_CONFIDENCE, out.confidence), b, result.get());
+  d.sky = take_plane(wanted(DA3_OUTPUT_SKY, out.sky), b, result.get());
+  const Tensor ray = wanted(DA3_OUTPUT_RAY, out.ray);
+  d.ray = take_plane(ray, b, result.get());
+  d.ray_confidence = take_plane(wanted(DA3_OUTPUT_RAY, out.ray_confidence), b, result.get());
+  if (ray.defined()) {
+    d.ray_height = int32_t(ray.size(2));
+    d.ray_width = int32_t(ray.size(3));
+  }
+  d.extrinsics = take_plane(wanted(DA3_OUTPUT_POSE, out.extrinsics), b, result.get());
+  d.intrinsics = take_plane(wanted(DA3_OUTPUT_POSE, out.intrinsics), b, result.get());
+  d.scale_factor = out.scale.defined() ? out.scale[b].item<float>() : 1.0f;
+  d.metric_valid = out.scale_valid.defined() ? out.scale_valid[b].item<bool>() : 0;
+  // Without a fitted scale the any-view depth stays what it is: relative.
+  d.kind = metric_model && d.metric_valid ? DA3_KIND_METRIC : DA3_KIND_RELATIVE;
+  return result;
+}
+
+// With known cameras the answer is given in their frame and units (upstream api.py,
+// align_to_input_ext_scale): the given cameras come back, and depth is divided by the scale that maps them
+// onto the predicted ones.
+void align_to_known_cameras(const NetworkOutput& out, const Item& item, int64_t b, ResultPlanes* result) {
+  if (item.extrinsics.empty() || !out.extrinsics.defined()) return;
+  const Tensor predicted = out.extrinsics[b].contiguous();
+  std::vector<geometry::Matrix34> given, estimated;
+  for (size_t v = 0; v < item.views.size(); ++v) {
+    given.push_back(pose_of(item.extrinsics.data() + v * 12));
+    estimated.push_back(pose_of(predicted.data_ptr<float>() + v * 12));
+  }
+  const double scale = geometry::align_trajectories(given, estimated).scale;
+  Tensor depth = (out.depth[b] / scale).to(at::kCPU, at::kFloat).contiguous();
+  Tensor extrinsics = at::tensor(at::ArrayRef<float>(item.extrinsics), at::TensorOptions(at::kFloat));
+  Tensor intrinsics = at::tensor(at::ArrayRef<float>(item.intrinsics), at::TensorOptions(at::kFloat));
+  result->data.depth = depth.data_ptr<float>();
+  if (result->data.extrinsics) result->data.extrinsics = extrinsics.data_ptr<float>();
+  if (result->data.intrinsics) result->data.intrinsics = intrinsics.data_ptr<float>();
+  result->owned.insert(result->owned.end(), {depth, extrinsics, intrinsics});
+}
+
+bool is_out_of_memory(const std::string& text) {
+  return text.find("out of memory") != std::string::npos ||
+         text.find("can't allocate memory") != std::string::npos ||
+         text.find("not enough memory") != std::string::npos;
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const std::vector<Item>& items) {
+  const auto started = Clock::now();
+  std::vector<std::unique_ptr<ResultPlanes>> results;
+  try {
+    const Tensor images = make_images(items).to(model.device);
+    const NetworkOutput out = model.network->forward(images, make_options(items), {});
+    for (size_t b = 0; b < items.size(); ++b) {
+      results.push_back(take_item(out, items[b], int64_t(b), model.config.nested()));
+      align_to_known_cameras(out, items[b], int64_t(b), results.back().get());
+    }
+  } catch (const std::bad_alloc&) {
+    throw EngineError(DA3_ERROR_NO_MEMORY, "Out of memory.");
+  } catch (const c10::Error& e) {
+    if (is_out_of_memory(e.what())) throw EngineError(DA3_ERROR_NO_MEMORY, "Out of memory.", e.what());
+    throw EngineError(DA3_ERROR_FAILED, "Inference failed: " + std::string(e.what_without_backtrace()),
+                      e.what());
+  }
+  const int64_t elapsed =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count();
+  for (size_t b = 0; b < items.size(); ++b) {
+    Da3ResultData& d = results[b]->data;
+    d.batch = uint32_t(items.size());
+    d.inference_ns = elapsed;
+    d.queued_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(started - items[b].submitted).count();
+  }
+  return results;
+}
+
+}  // namespace da3

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#include "engine/runtime/model.h"
+
+#include <cstdio>
+
+#include "engine/api/engine_error.h"
+#include "engine/checkpoint/synthetic.h"
+#include "engine/runtime/device.h"
+
+namespace da3 {
+namespace {
+
+constexpr char kSynthetic[] = "synthetic:";
+
+// synthetic:NAME[?seed=N]
+void parse_synthetic(const std::string& model, ModelRequest* out) {
+  std::string name = model.substr(sizeof kSynthetic - 1);
+  const size_t question = name.find('?');
+  if (question != std::string::npos) {
+    const std::string query = name.substr(question + 1);
+    name.resize(question);
+    const std::string digits = query.rfind("seed=", 0) == 0 ? query.substr(5) : "";
+    if (digits.empty() || digits.size() > 19 || digits.find_first_not_of("0123456789") != std::string::npos)
+      throw EngineError(
+          DA3_ERROR_SETTINGS,
+          "The model '" + model +
+              "' is not understood. Give synthetic:NAME or synthetic:NAME?seed=N with a whole number N.");
+    out->seed = std::stoull(digits);
+  }
+  out->config = builtin_config(name);
+  out->source = model;
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx",
+                static_cast<unsigned long long>(synthetic::fnv1a64("synthetic/" + name) ^
+                                                out->seed * 0x9E3779B97F4A7C15ull));
+  out->hash = text;
+}
+
+uint64_t count_parameters(const std::vector<KeyShape>& keys) {
+  uint64_t sum = 0;
+  for (const auto& k : keys) {
+    uint64_t n = 1;
+    for (int64_t s : k.shape) n *= uint64_t(s);
+    sum += n;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::string ModelRequest::key() const {
+  return hash + "/" + config.name + "/" + device.str() + "/" + name_of(precision);
+}
+
+ModelRequest resolve_model(const std::string& model, const std::string& device, Da3Precision precision) {
+  ModelRequest out;
+  if (model.rfind(kSynthetic, 0) == 0) {
+    parse_synthetic(model, &out);
+  } else {
+    out.checkpoint = Checkpoint::open(model);
+    out.config = config_of(*out.checkpoint);
+    out.source = out.checkpoint->source();
+    out.hash = out.checkpoint->hash();
+  }
+  out.device = select_device(device);
+  out.precision = select_precision(precision, out.device);
+  return out;
+}
+
+std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice) {
+  auto model = std::make_shared<Model>();
+  model->config = request.config;
+  model->checkpoint = request.checkpoint;
+  model->device = request.device;
+  model->precision = request.precision;
+  model->source = request.source;
+  model->hash = request.hash;
+  model->synthetic = request.checkpoint == nullptr;
+  const auto keys = network_keys(request.config);
+  model->parameters = count_parameters(keys);
+  const Placement placement{request.device, scalar_type_of(request.precision)};
+  if (model->synthetic) {
+    SyntheticWeights weights(request.seed);
+    model->network = make_network(request.config, weights, placement);
+    if (notice)
+      notice("'" + request.source +
+             "' is not a trained model: its weights come from a formula, so depth and pose are noise. Give "
+             "model=FILE, "
+             "FOLDER or a repository id such as depth-anything/DA3-SMALL for real results.");
+  } else {
+    model->licence = request.checkpoint->licence();
+    CheckpointWeights weights(request.checkpoint);
+    weights.check(keys);
+    model->network = make_network(request.config, weights, placement);
+    if (notice && model->licence == "CC-BY-NC-4.0")
+      notice("The weights in '" + request.source + "' are licensed CC BY-NC 4.0: not for commercial use.");
+  }
+  return model;
+}
+
+}  // namespace da3

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// A model that is ready to run: configuration, weights, device, precision.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "engine/network/network.h"
+
+namespace da3 {
+
+struct Model {
+  ModelConfig config;
+  std::unique_ptr<Network> network;
+  std::shared_ptr<const Checkpoint> checkpoint;  // keeps the mapped weights alive; null for synthetic ones
+  at::Device device = at::kCPU;
+  Da3Precision precision = DA3_PRECISION_FP32;
+  std::string source, hash, licence;
+  bool synthetic = false;
+  uint64_t parameters = 0;
+};
+
+// What is known before weights are touched: enough to find a model that is already loaded.
+struct ModelRequest {
+  std::shared_ptr<const Checkpoint> checkpoint;  // null: synthetic
+  ModelConfig config;
+  uint64_t seed = 0;
+  at::Device device = at::kCPU;
+  Da3Precision precision = DA3_PRECISION_FP32;
+  std::string source, hash;
+  // Same weights, device and precision.
+  std::string key() const;
+};
+
+using Notice = std::function<void(const std::string&)>;
+
+// Opens headers and configuration; throws EngineError.
+ModelRequest resolve_model(const std::string& model, const std::string& device, Da3Precision precision);
+// Builds the network; throws EngineError. `notice` gets remarks that are no errors.
+std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice);
+
+}  // namespace da3
