@@ -23,6 +23,9 @@ constexpr size_t kSmallestFit = 3;
 // Centres whose spread across a line is below this part of the spread along it are on the line to the
 // rounding of float32 poses, and the turn about the line would be made of that rounding.
 constexpr double kLineSpread = 1e-5;
+// Centres whose spread is below this part of their distance from the origin are one place to the same
+// rounding.
+constexpr double kStillSpread = 1e-6;
 
 Eigen::Vector3d mean(const Points& points) {
   Eigen::Vector3d sum = Eigen::Vector3d::Zero();
@@ -35,6 +38,12 @@ double spread(const Points& points) {  // mean squared distance from the mean
   double sum = 0;
   for (const auto& p : points) sum += (p - middle).squaredNorm();
   return sum / static_cast<double>(points.size());
+}
+
+bool still(const Points& points) {
+  double sum = 0;
+  for (const auto& p : points) sum += p.squaredNorm();
+  return !(spread(points) > kStillSpread * kStillSpread * sum / static_cast<double>(points.size()));
 }
 
 bool on_a_line(const Points& points) {
@@ -137,8 +146,7 @@ Sim3 align_by_orientation(const std::vector<Matrix34>& estimate, const std::vect
   }
   Sim3 sim;
   sim.rotation = nearest_rotation(sum);
-  const double from = spread(x), to = spread(y);
-  if (from > 0 && to > 0) sim.scale = std::sqrt(to / from);
+  if (!still(x) && !still(y)) sim.scale = std::sqrt(spread(y) / spread(x));
   sim.translation = mean(y) - sim.scale * (sim.rotation * mean(x));
   return sim;
 }
@@ -182,7 +190,8 @@ Sim3 align_trajectories(const std::vector<Matrix34>& estimate, const std::vector
     x.push_back(camera_centre(estimate[i]));
     y.push_back(camera_centre(reference[i]));
   }
-  const auto sim = on_a_line(x) || on_a_line(y) ? std::nullopt : umeyama(x, y);
+  const bool centres_suffice = !still(x) && !still(y) && !on_a_line(x) && !on_a_line(y);
+  const auto sim = centres_suffice ? umeyama(x, y) : std::nullopt;
   if (!sim) return align_by_orientation(estimate, reference, x, y);
   return x.size() < kRansacViews ? *sim : ransac(x, y, *sim);
 }
