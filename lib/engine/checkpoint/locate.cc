@@ -290,7 +290,8 @@ std::vector<fs::path> cache_folders() {
   std::vector<fs::path> folders;
   const auto add = [&](const std::string& base, const char* below) {
     if (base.empty()) return;
-    const fs::path folder = (fs::path(expand_home(base)) / below).lexically_normal();
+    fs::path folder = (fs::path(expand_home(base)) / below).lexically_normal();
+    if (!folder.has_filename()) folder = folder.parent_path();  // the slash at the end
     if (std::find(folders.begin(), folders.end(), folder) == folders.end()) folders.push_back(folder);
   };
   add(environment("HF_HUB_CACHE"), "");

@@ -13,6 +13,7 @@
 #include "engine/api/engine.h"
 #include "engine/network/block.h"
 #include "engine/network/config.h"
+#include "engine/network/reference_view.h"
 #include "engine/network/trace.h"
 
 namespace da3 {

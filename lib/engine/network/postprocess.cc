@@ -11,7 +11,7 @@ constexpr int64_t kMinPixels = 10;
 
 }  // namespace
 
-double quantile(const at::Tensor& values, double q) {
+double exact_quantile(const at::Tensor& values, double q) {
   const int64_t n = values.numel();
   const double position = q * double(n - 1);
   const int64_t low = int64_t(std::floor(position));
@@ -37,7 +37,7 @@ at::Tensor fill_sky(const at::Tensor& depth, const at::Tensor& sky) {
     const at::Tensor is_sky = sky[b].ge(kSkyThreshold);
     const int64_t count = is_sky.sum().item<int64_t>();
     if (count <= kMinPixels || is_sky.numel() - count <= kMinPixels) continue;
-    const double far = quantile(depth[b].masked_select(is_sky.logical_not()), kFarQuantile);
+    const double far = exact_quantile(depth[b].masked_select(is_sky.logical_not()), kFarQuantile);
     out[b].masked_fill_(is_sky, far);
   }
   return out;
@@ -61,7 +61,7 @@ MetricAlignment align_to_metric(const at::Tensor& depth, const at::Tensor& confi
     const at::Tensor solid = is_sky.logical_not();
     const int64_t solid_count = solid.sum().item<int64_t>();
     if (solid_count > kMinPixels) {
-      const double middle = quantile(confidence[b].masked_select(solid), 0.5);
+      const double middle = exact_quantile(confidence[b].masked_select(solid), 0.5);
       const at::Tensor use = confidence[b]
                                  .ge(middle)
                                  .logical_and(solid)
@@ -77,7 +77,8 @@ MetricAlignment align_to_metric(const at::Tensor& depth, const at::Tensor& confi
         out.extrinsics[b].narrow(2, 3, 1).mul_(scale);
       }
       if (solid_count < is_sky.numel()) {
-        const double far = std::min(quantile(out.depth[b].masked_select(solid), kFarQuantile), kMaxSkyDepth);
+        const double far =
+            std::min(exact_quantile(out.depth[b].masked_select(solid), kFarQuantile), kMaxSkyDepth);
         out.depth[b].masked_fill_(is_sky, far);
         out.confidence[b].masked_fill_(is_sky, 1.0);
       }

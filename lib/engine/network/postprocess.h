@@ -14,7 +14,7 @@ constexpr double kFarQuantile = 0.99;
 constexpr double kMaxSkyDepth = 200.0;  // metres, nested model
 
 // Quantile of a 1-D tensor by linear interpolation between order statistics; no size limit.
-double quantile(const at::Tensor& values, double q);
+double exact_quantile(const at::Tensor& values, double q);
 
 // Sets depth at sky to the 0.99 quantile of the rest, per item, when there are more than 10 pixels of each
 // kind. depth, sky: [B, S, H, W]; returns new depth.
