@@ -70,6 +70,7 @@ struct State {
   Legend legend;
   PictureConverter picture;
   bool warned_no_depth = false;
+  std::optional<VizRangeSettings> good_range, bad_range;  // the last ones that make sense, and that do not
 };
 
 Canvas canvas_of(GstVideoFrame* frame) {
@@ -239,6 +240,23 @@ static void warn_no_depth(GstDa3DepthViz* self) {
                "no tensor " GST_DA3_TENSOR_DEPTH " on the buffer");
 }
 
+// Two properties that belong together are set one after the other: while playing, contradicting ones are
+// reported but the ones before stay in force.
+static VizRangeSettings usable_range(GstDa3DepthViz* self, const VizRangeSettings& wanted) {
+  State& state = *self->state;
+  try {
+    check_range_settings(wanted);
+    state.good_range = wanted;
+  } catch (const ElementError& error) {
+    if (!state.good_range) throw;
+    if (state.bad_range != wanted)
+      post_warning(GST_ELEMENT_CAST(self), error.domain(), error.code(),
+                   std::string(error.what()) + " The setting before stays in force.");
+    state.bad_range = wanted;
+  }
+  return *state.good_range;
+}
+
 static ColorScale color_scale(const VizSettings& settings, const VizRange& range) {
   // lo has the first colour unless reversed. In disparity lo is far, in depth it is near.
   const bool lo_is_near = settings.range.mode == VizMode::depth;
@@ -307,7 +325,8 @@ static GstFlowReturn process(GstDa3DepthViz* self, BufferPtr in) {
   if (!state.have_in)
     throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_NEGOTIATION,
                        "A frame came before the caps of the stream.");
-  const VizSettings settings = current_settings(self);
+  VizSettings settings = current_settings(self);
+  settings.range = usable_range(self, settings.range);
   const auto depth = MapReader::open(in.get(), GST_DA3_TENSOR_DEPTH);
   if (depth) {
     state.map_width = depth->width();

@@ -112,7 +112,6 @@ void VizRangeTracker::smooth(const VizRange& now, const VizRangeSettings& s, Gst
 
 VizRange VizRangeTracker::update(const float* depth, size_t count, const GstDa3View& view,
                                  const VizRangeSettings& s, GstClockTime time, GstClockTime duration) {
-  check_range_settings(s);
   if (s.mode != mode_ || view.kind != kind_ || view.unit_scale != unit_scale_) {
     reset();
     mode_ = s.mode;

@@ -40,7 +40,7 @@ class VizRangeTracker {
  public:
   // `depth` has `count` values; `time` is the running position of the frame or GST_CLOCK_TIME_NONE,
   // `duration` that of a frame or NONE. A jump of the range from one frame to the next (a cut), a jump back
-  // in time, and a change of kind or mode start afresh.
+  // in time, and a change of kind or mode start afresh. `settings` must have passed check_range_settings().
   VizRange update(const float* depth, size_t count, const GstDa3View& view, const VizRangeSettings& settings,
                   GstClockTime time, GstClockTime duration);
   void reset() { *this = VizRangeTracker(); }
