@@ -11,10 +11,11 @@ namespace {
 
 constexpr int kSupersample = 4;
 constexpr size_t kMaxSprites = 256;
-constexpr double kPanelOpacity = 0.62;
+constexpr double kPanelOpacity = 0.68;
 constexpr int kMinWidth = 128, kMinHeight = 96;  // of a picture that can bear a legend
 
-// Leading digits from round to less round; each row continues the ones above it.
+// Leading digits from round to less round. From the sixth row on they only fill wide gaps.
+constexpr size_t kRoundRows = 5;
 const std::vector<std::vector<int>>& roundness() {
   static const std::vector<std::vector<int>> rows = [] {
     std::vector<std::vector<int>> r = {{100}, {500}, {200}, {300, 700}, {150, 400, 600, 800}};
@@ -98,11 +99,11 @@ Layout layout_for(const Canvas& canvas) {
 std::vector<LegendTick> legend_ticks(const ColorScale& scale, double unit, double spacing) {
   std::vector<LegendTick> ticks;
   const double near = depth_at(scale, 0), far = depth_at(scale, 1);
-  const auto add = [&](double value, int digits) {
+  const auto add = [&](double value, int digits, double distance) {
     const double place = place_of(scale, value / unit);
     if (!(place >= 0 && place <= 1)) return;
     for (const auto& tick : ticks)
-      if (std::abs(tick.place - place) < spacing) return;
+      if (std::abs(tick.place - place) < distance) return;
     ticks.push_back({place, number_text(value, digits)});
   };
   if (!(near > 0) || !std::isfinite(near) || !(unit > 0)) return ticks;
@@ -110,9 +111,13 @@ std::vector<LegendTick> legend_ticks(const ColorScale& scale, double unit, doubl
   const double last = far > 0 && std::isfinite(far) ? std::min(far, near * 1e6) : near * 1e6;
   const int low = int(std::floor(std::log10(near * unit))) - 2,
             high = int(std::ceil(std::log10(last * unit)));
-  for (const auto& row : roundness())
+  for (size_t row = 0; row < roundness().size(); ++row) {
+    // Three digits only where nothing shorter tells the range.
+    if (row + 1 == roundness().size() && ticks.size() > 2) break;
     for (int decade = low; decade <= high; ++decade)
-      for (int digits : row) add(digits * std::pow(10.0, decade), 3);
+      for (int digits : roundness()[row])
+        add(digits * std::pow(10.0, decade), 3, row < kRoundRows ? spacing : 1.8 * spacing);
+  }
   if (ticks.size() < 2) {
     ticks.clear();
     const double middle = depth_at(scale, 0.5) * unit;
@@ -190,7 +195,11 @@ bool Legend::draw(const Canvas& canvas, const ColorScale& scale, image::Colormap
   blend(canvas, x, y, rounded(width, height, l.pad), {14, 15, 20}, kPanelOpacity);
   blend(canvas, bar_x, y + l.pad, title_sprite, {214, 218, 226}, 1);
   const auto& table = image::color_table(map);
-  const cv::Mat bar = rounded(l.bar_width, l.bar_height, std::max(1, l.bar_width / 4)).clone();
+  // A light rim: the dark end of a map stands out from the panel.
+  const int radius = std::max(1, l.bar_width / 4);
+  blend(canvas, bar_x - 1, bar_y - 1, rounded(l.bar_width + 2, l.bar_height + 2, radius + 1), {255, 255, 255},
+        0.45);
+  const cv::Mat bar = rounded(l.bar_width, l.bar_height, radius).clone();
   for (int row = 0; row < l.bar_height; ++row) {
     const double place = 1 - (row + 0.5) / l.bar_height;
     const double along = (scale.mode == VizMode::disparity) == scale.reverse ? place : 1 - place;
