@@ -32,7 +32,35 @@ at::Tensor to_tensor(const TensorView& view) {
   }
 }
 
+at::Tensor matrix_of(const geometry::Matrix3& m) {
+  return at::tensor(at::ArrayRef<double>(m.data(), 9), at::TensorOptions(at::kDouble)).to(at::kFloat);
+}
+
 }  // namespace
+
+std::map<std::string, at::Tensor> ransac_results(const std::vector<geometry::RayPose>& poses) {
+  std::map<std::string, at::Tensor> results;
+  auto numbered = [](const std::string& name, size_t call) {
+    return call == 0 ? name : name + "#" + std::to_string(call + 1);
+  };
+  for (size_t v = 0; v < poses.size(); ++v) {
+    results[numbered("ransac.ql_input", v)] = matrix_of(poses[v].ql_input);
+    if (v % 2 != 0) continue;
+    std::vector<at::Tensor> scores, homographies;
+    for (size_t w = v; w < std::min(v + 2, poses.size()); ++w) {
+      scores.push_back(at::tensor(at::ArrayRef<double>(poses[w].scores), at::TensorOptions(at::kDouble)));
+      homographies.push_back(matrix_of(poses[w].homography));
+    }
+    results[numbered("ransac.scores", v / 2)] = at::stack(scores);
+    results[numbered("ransac.homography", v / 2)] = at::stack(homographies);
+  }
+  return results;
+}
+
+const json& list_of(const json& manifest, const char* key) {
+  static const json none = json::array();
+  return manifest.contains(key) ? manifest.at(key) : none;
+}
 
 GoldenFile::GoldenFile(const std::string& path, const json& tensors)
     : file_(Checkpoint::open(path)), tensors_(tensors) {}

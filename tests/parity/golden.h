@@ -5,12 +5,14 @@
 
 #include <ATen/ATen.h>
 
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "geometry/ray_pose.h"
 
 namespace da3::parity {
 
@@ -75,6 +77,13 @@ class Report {
   bool quiet_;
   int passed_ = 0, failed_ = 0, skipped_ = 0;
 };
+
+// The list under `key`, empty if there is none; refers into the manifest.
+const json& list_of(const json& manifest, const char* key);
+
+// What the solver found, under the names of the recorded tensors: scores and hypotheses per pair of views
+// (upstream solves two at a time), the refit per view; "#2" and so on from the second on.
+std::map<std::string, at::Tensor> ransac_results(const std::vector<geometry::RayPose>& poses);
 
 bool matches(const Settings& settings, const std::string& case_name);
 

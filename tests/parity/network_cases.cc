@@ -61,28 +61,6 @@ geometry::RaySampleTable samples_of(const at::Tensor& table) {
 
 using Results = std::map<std::string, at::Tensor>;
 
-at::Tensor matrix_of(const geometry::Matrix3& m) {
-  return at::tensor(at::ArrayRef<double>(m.data(), 9), at::TensorOptions(at::kDouble)).to(at::kFloat);
-}
-
-// Upstream solves two views at a time: scores and hypotheses are recorded per pair, the refit per view.
-void add_ransac(const std::vector<geometry::RayPose>& poses, Results* results) {
-  auto numbered = [](const std::string& name, size_t call) {
-    return call == 0 ? name : name + "#" + std::to_string(call + 1);
-  };
-  for (size_t v = 0; v < poses.size(); ++v) {
-    (*results)[numbered("ransac.ql_input", v)] = matrix_of(poses[v].ql_input);
-    if (v % 2 != 0) continue;
-    std::vector<at::Tensor> scores, homographies;
-    for (size_t w = v; w < std::min(v + 2, poses.size()); ++w) {
-      scores.push_back(at::tensor(at::ArrayRef<double>(poses[w].scores), at::TensorOptions(at::kDouble)));
-      homographies.push_back(matrix_of(poses[w].homography));
-    }
-    (*results)[numbered("ransac.scores", v / 2)] = at::stack(scores);
-    (*results)[numbered("ransac.homography", v / 2)] = at::stack(homographies);
-  }
-}
-
 void add_outputs(const NetworkOutput& out, Results* results) {
   auto put = [&](const std::string& name, const at::Tensor& value) {
     if (value.defined()) (*results)[name] = value;
@@ -143,7 +121,7 @@ class Case {
     });
     const NetworkOutput out = network.forward(image.to(at::Device(settings_.device)), options, trace);
     add_outputs(out, &results);
-    if (options.use_ray_pose) add_ransac(ray_poses, &results);
+    if (options.use_ray_pose) results.merge(ransac_results(ray_poses));
     compare_all(results, check_reference(out.reference));
   }
 
@@ -228,7 +206,7 @@ class Case {
 
 void run_network_cases(const json& manifest, const Settings& settings, Report* report) {
   std::vector<const json*> cases;
-  for (const auto& c : manifest.value("cases", json::array()))
+  for (const auto& c : list_of(manifest, "cases"))
     if (matches(settings, c.at("name"))) cases.push_back(&c);
   auto key = [](const json* c) {
     return std::make_pair(c->at("model").get<std::string>(),

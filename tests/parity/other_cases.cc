@@ -49,7 +49,7 @@ geometry::Matrix34 pose_at(const float* p) {
 
 void run_weight_checks(const json& manifest, const Settings& settings, Report* report) {
   if (matches(settings, "weight_check"))
-    for (const auto& w : manifest.value("weight_check", json::array()))
+    for (const auto& w : list_of(manifest, "weight_check"))
       check_weight(w, manifest.value("weight_seed", uint64_t(0)), report);
   const json models = manifest.value("models", json::object());
   for (const auto& [model, expected] : models.items()) {
@@ -70,7 +70,7 @@ void run_weight_checks(const json& manifest, const Settings& settings, Report* r
 }
 
 void run_ray_cases(const json& manifest, const Settings& settings, Report* report) {
-  for (const auto& c : manifest.value("ray_cases", json::array())) {
+  for (const auto& c : list_of(manifest, "ray_cases")) {
     const std::string name = c.at("name");
     if (!matches(settings, name)) continue;
     try {
@@ -82,7 +82,8 @@ void run_ray_cases(const json& manifest, const Settings& settings, Report* repor
       for (int64_t i = 0; i < table.size(0); ++i)
         for (int64_t j = 0; j < 8; ++j) samples[size_t(i)][size_t(j)] = table.data_ptr<int>()[i * 8 + j];
       const int64_t views = c.at("S"), h = c.at("ray_h"), w = c.at("ray_w");
-      std::vector<at::Tensor> scores, homographies, extrinsics, intrinsics;
+      std::vector<geometry::RayPose> poses;
+      std::vector<at::Tensor> extrinsics, intrinsics;
       auto matrix = [](const double* data, int64_t rows, int64_t columns) {
         return at::tensor(at::ArrayRef<double>(data, size_t(rows * columns)), at::TensorOptions(at::kDouble));
       };
@@ -95,15 +96,13 @@ void run_ray_cases(const json& manifest, const Settings& settings, Report* repor
         const auto pose = geometry::solve_ray_pose(view, samples);
         const auto w2c = geometry::invert(pose.camera_to_world);
         const auto k = geometry::intrinsics_from_ray_pose(pose, c.at("W"), c.at("H"));
-        scores.push_back(at::tensor(at::ArrayRef<double>(pose.scores), at::TensorOptions(at::kDouble)));
-        homographies.push_back(matrix(pose.homography.data(), 3, 3));
+        poses.push_back(pose);
         extrinsics.push_back(matrix(w2c.data(), 3, 4));
         intrinsics.push_back(matrix(k.data(), 3, 3));
       }
-      const std::pair<const char*, at::Tensor> rows[] = {{"ransac.scores", at::stack(scores)},
-                                                         {"ransac.homography", at::stack(homographies)},
-                                                         {"extrinsics", at::stack(extrinsics)},
-                                                         {"intrinsics", at::stack(intrinsics)}};
+      auto rows = ransac_results(poses);
+      rows["extrinsics"] = at::stack(extrinsics);
+      rows["intrinsics"] = at::stack(intrinsics);
       for (const auto& [tensor, mine] : rows) {
         if (!file.has(tensor)) continue;
         const Golden golden = file.get(tensor);
@@ -116,7 +115,7 @@ void run_ray_cases(const json& manifest, const Settings& settings, Report* repor
 }
 
 void run_normalisation_cases(const json& manifest, const Settings& settings, Report* report) {
-  for (const auto& c : manifest.value("normalize_extrinsics", json::array())) {
+  for (const auto& c : list_of(manifest, "normalize_extrinsics")) {
     const int64_t views = c.at("S");
     const std::string name = "normalize_extrinsics_s" + std::to_string(views);
     if (!matches(settings, name)) continue;

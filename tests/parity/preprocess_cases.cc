@@ -201,7 +201,7 @@ class PreprocessCase {
 
 void run_preprocess_cases(const json& manifest, const Settings& settings, Report* report) {
   std::vector<const json*> cases;
-  for (const auto& c : manifest.value("preprocess", json::array()))
+  for (const auto& c : list_of(manifest, "preprocess"))
     if (matches(settings, c.at("name"))) cases.push_back(&c);
   if (cases.empty()) return;
   const GoldenFile file(settings.directory + "/preprocess.safetensors", json::object());
