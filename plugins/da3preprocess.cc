@@ -24,6 +24,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -51,6 +52,19 @@ constexpr guint kMaxThreads = 1024;
 
 enum Property { PROP_0, PROP_PROCESS_RES, PROP_PROCESS_RES_METHOD, PROP_N_THREADS };
 
+struct CapsUnref {
+  void operator()(GstCaps* caps) const { gst_caps_unref(caps); }
+};
+struct EventUnref {
+  void operator()(GstEvent* event) const { gst_event_unref(event); }
+};
+struct BufferUnref {
+  void operator()(GstBuffer* buffer) const { gst_buffer_unref(buffer); }
+};
+using BufferPtr = std::unique_ptr<GstBuffer, BufferUnref>;
+using CapsPtr = std::unique_ptr<GstCaps, CapsUnref>;
+using EventPtr = std::unique_ptr<GstEvent, EventUnref>;
+
 struct State {
   // Under the object lock. Properties write `wanted`; the streaming thread takes it over between two frames,
   // so that caps and resize always follow the same settings.
@@ -60,9 +74,12 @@ struct State {
   // Streaming thread alone.
   GstVideoInfo in, out;
   FrameResizer resizer;
-  bool stale = true;     // resizer was configured with other settings or not at all
-  bool refused = false;  // the last caps were refused, and the error posted
-  bool shared = false;   // the frame at hand is passed on in its own memory
+  bool stale = true;  // resizer was configured with other settings or not at all
+  // What the last refusal was about, null if the caps are fine. Such caps come again with every buffer, since
+  // a sticky event that was not taken is sent anew; the error is posted once.
+  CapsPtr refused;
+  Settings refused_settings;
+  bool shared = false;  // the frame at hand is passed on in its own memory
   gint64 frame = 0;
 };
 
@@ -183,31 +200,47 @@ bool flushing(GstDa3Preprocess* self) {
   return GST_PAD_IS_FLUSHING(GST_BASE_TRANSFORM_SRC_PAD(self));
 }
 
-gboolean handle_caps(GstDa3Preprocess* self, GstEvent* event) {
+// Remembers the refusal; true if it is a new one.
+bool note_refusal(GstDa3Preprocess* self, GstCaps* caps) {
   State& state = *self->state;
-  refresh_settings(self);
-  state.refused = true;
+  const Settings settings = active_settings(self);
+  const bool known =
+      state.refused && gst_caps_is_equal(state.refused.get(), caps) && state.refused_settings == settings;
+  state.refused.reset(gst_caps_ref(caps));
+  state.refused_settings = settings;
+  return !known;
+}
+
+GstVideoInfo checked_info(GstDa3Preprocess* self, GstCaps* caps) {
   GstVideoInfo info;
+  if (!gst_video_info_from_caps(&info, caps)) {
+    throw ElementError(GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
+                       "These caps do not describe raw video: " + caps_text(caps) + ".");
+  }
+  const Settings settings = active_settings(self);
+  da3::plugin::plan_frame(info, int(settings.process_res), settings.method);
+  return info;
+}
+
+gboolean handle_caps(GstDa3Preprocess* self, GstEvent* event) {
+  refresh_settings(self);
+  GstCaps* parsed = nullptr;
+  gst_event_parse_caps(event, &parsed);
+  const CapsPtr caps(gst_caps_ref(parsed));
+  const EventPtr owned(event);
   try {
-    GstCaps* caps = nullptr;
-    gst_event_parse_caps(event, &caps);
-    if (!gst_video_info_from_caps(&info, caps)) {
-      throw ElementError(GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
-                         "These caps do not describe raw video: " + caps_text(caps) + ".");
+    const GstVideoInfo info = checked_info(self, caps.get());
+    if (!parent_class()->sink_event(GST_BASE_TRANSFORM(self), gst_event_ref(event))) {
+      if (flushing(self)) return FALSE;
+      throw refused_downstream(self, info);
     }
-    const Settings settings = active_settings(self);
-    da3::plugin::plan_frame(info, int(settings.process_res), settings.method);
+    self->state->refused.reset();
+    return TRUE;
   } catch (const std::exception& e) {
     GST_WARNING_OBJECT(self, "caps refused: %s", e.what());
-    gst_event_unref(event);
-    throw;
+    if (note_refusal(self, caps.get())) throw;
+    return FALSE;
   }
-  if (!parent_class()->sink_event(GST_BASE_TRANSFORM(self), event)) {
-    if (flushing(self)) return FALSE;
-    throw refused_downstream(self, info);
-  }
-  state.refused = false;
-  return TRUE;
 }
 
 gboolean sink_event(GstBaseTransform* trans, GstEvent* event) {
@@ -270,26 +303,37 @@ gboolean propose_allocation(GstBaseTransform* trans, GstQuery* decide, GstQuery*
   return TRUE;
 }
 
-GstFlowReturn submit_input_buffer(GstBaseTransform* trans, gboolean discont, GstBuffer* buffer) {
-  return guard(trans, GST_FLOW_ERROR, [&] {
-    GstDa3Preprocess* self = cast(trans);
-    State& state = *self->state;
-    if (state.refused) {
-      gst_buffer_unref(buffer);
-      return GST_FLOW_NOT_NEGOTIATED;
-    }
-    const bool changed = refresh_settings(self);
-    if (changed) {
-      state.stale = true;
-      gst_base_transform_reconfigure_src(trans);
-    }
-    const GstFlowReturn flow = parent_class()->submit_input_buffer(trans, discont, buffer);
-    if (flow == GST_FLOW_NOT_NEGOTIATED && changed && gst_pad_has_current_caps(trans->sinkpad)) {
-      state.refused = true;
-      throw refused_downstream(self, state.in);
-    }
+// Takes over new settings before the next frame; true if there were any.
+bool renegotiate(GstDa3Preprocess* self, GstCaps* caps) {
+  if (!refresh_settings(self)) return false;
+  self->state->stale = true;
+  gst_base_transform_reconfigure_src(GST_BASE_TRANSFORM(self));
+  if (caps) checked_info(self, caps);
+  return true;
+}
+
+GstFlowReturn submit(GstDa3Preprocess* self, gboolean discont, BufferPtr buffer) {
+  State& state = *self->state;
+  GstBaseTransform* trans = GST_BASE_TRANSFORM(self);
+  const CapsPtr caps(gst_pad_get_current_caps(trans->sinkpad));
+  try {
+    const bool changed = renegotiate(self, caps.get());
+    // Caps that were refused are not the current ones; only new settings that were refused can be taken back.
+    const bool retry = changed && caps && state.refused && gst_caps_is_equal(state.refused.get(), caps.get());
+    if (state.refused && !retry) return GST_FLOW_NOT_NEGOTIATED;
+    const GstFlowReturn flow = parent_class()->submit_input_buffer(trans, discont, buffer.release());
+    if (flow == GST_FLOW_NOT_NEGOTIATED && changed && caps) throw refused_downstream(self, state.in);
+    if (flow == GST_FLOW_OK) state.refused.reset();
     return flow;
-  });
+  } catch (const std::exception& e) {
+    GST_WARNING_OBJECT(self, "new settings refused: %s", e.what());
+    if (caps) note_refusal(self, caps.get());
+    throw;
+  }
+}
+
+GstFlowReturn submit_input_buffer(GstBaseTransform* trans, gboolean discont, GstBuffer* buffer) {
+  return guard(trans, GST_FLOW_ERROR, [&] { return submit(cast(trans), discont, BufferPtr(buffer)); });
 }
 
 // Not every element reads strides from a video meta, so rows of another length are copied.
@@ -371,7 +415,7 @@ gboolean start(GstBaseTransform* trans) {
   GstDa3Preprocess* self = cast(trans);
   set_running(self, true);
   self->state->frame = 0;
-  self->state->refused = false;
+  self->state->refused.reset();
   return TRUE;
 }
 

@@ -57,11 +57,13 @@ GstStructure* to_source(const GstStructure* in, const PreprocessSettings& settin
   return out;
 }
 
-GstStructure* to_sink(const GstStructure* out) {
+// `rgb` or any format.
+GstStructure* to_sink(const GstStructure* out, bool rgb) {
   GstStructure* in = gst_structure_copy(out);
   remove_picture_fields(in);
   gst_structure_set(in, "width", GST_TYPE_INT_RANGE, 1, kMaxSide, "height", GST_TYPE_INT_RANGE, 1, kMaxSide,
                     nullptr);
+  if (rgb) gst_structure_set(in, "format", G_TYPE_STRING, "RGB", nullptr);
   return in;
 }
 
@@ -70,7 +72,7 @@ GstStructure* to_sink(const GstStructure* out) {
 GstStructure* to_exact_sink(const GstStructure* out, const PreprocessSettings& settings) {
   image::Size size, final;
   if (!fixed_size(out, &size)) return nullptr;
-  GstStructure* in = to_sink(out);
+  GstStructure* in = to_sink(out, true);
   gst_structure_set(in, "width", G_TYPE_INT, size.width, "height", G_TYPE_INT, size.height,
                     "pixel-aspect-ratio", GST_TYPE_FRACTION, 1, 1, nullptr);
   if (plan_structure(in, settings, &final) && final == size) return in;
@@ -86,25 +88,13 @@ GstCaps* merge(GstCaps* caps, GstStructure* structure, const GstCapsFeatures* fe
 }  // namespace
 
 GstCaps* preprocess_sink_caps() {
-  GValue list = G_VALUE_INIT, name = G_VALUE_INIT;
-  g_value_init(&list, GST_TYPE_LIST);
-  g_value_init(&name, G_TYPE_STRING);
   guint count = 0;
   const GstVideoFormat* formats = gst_video_formats_raw(&count);
-  const auto append = [&](GstVideoFormat format) {
-    g_value_set_static_string(&name, gst_video_format_to_string(format));
-    gst_value_list_append_value(&list, &name);
-  };
-  append(GST_VIDEO_FORMAT_RGB);
-  for (guint i = 0; i < count; ++i) {
-    if (formats[i] != GST_VIDEO_FORMAT_RGB) append(formats[i]);
-  }
-  GstCaps* caps = gst_caps_from_string(
-      "video/x-raw, width=(int)[1, 32767], height=(int)[1, 32767], "
-      "framerate=(fraction)[0/1, 2147483647/1]");
-  gst_caps_set_value(caps, "format", &list);
-  g_value_unset(&name);
-  g_value_unset(&list);
+  const GstVideoFormat rgb = GST_VIDEO_FORMAT_RGB;
+  GstCaps* caps = gst_video_make_raw_caps(&rgb, 1);
+  gst_caps_append(caps, gst_video_make_raw_caps(formats, count));
+  gst_caps_set_simple(caps, "width", GST_TYPE_INT_RANGE, 1, kMaxSide, "height", GST_TYPE_INT_RANGE, 1,
+                      kMaxSide, nullptr);
   return caps;
 }
 
@@ -124,7 +114,8 @@ GstCaps* preprocess_other_caps(GstPadDirection direction, const GstCaps* caps,
       result = merge(result, to_source(structure, settings), features);
     } else {
       if (GstStructure* exact = to_exact_sink(structure, settings)) result = merge(result, exact, features);
-      result = merge(result, to_sink(structure), features);
+      result = merge(result, to_sink(structure, true), features);
+      result = merge(result, to_sink(structure, false), features);
     }
   }
   return result;

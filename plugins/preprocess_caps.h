@@ -17,8 +17,7 @@ struct PreprocessSettings {
   bool operator==(const PreprocessSettings&) const = default;
 };
 
-// Transfer full. All raw formats, RGB first: a source that can do any is asked for the one that needs no
-// conversion.
+// Transfer full.
 GstCaps* preprocess_sink_caps();
 GstCaps* preprocess_src_caps();
 
