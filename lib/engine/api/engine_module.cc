@@ -26,8 +26,7 @@ constexpr const char* kFile = "libda3engine.dylib";
 constexpr const char* kFile = "libda3engine.so";
 #endif
 constexpr const char* kPathVariable = "DA3_ENGINE_PATH";
-constexpr const char* kRemedy =
-    "run scripts/setup.sh, which gets LibTorch, and build again, or set DA3_ENGINE_PATH to the module";
+constexpr const char* kRemedy = "run scripts/setup.sh, which gets LibTorch, and build again, or ";
 
 // What came of one place.
 struct Attempt {
@@ -59,7 +58,7 @@ std::vector<fs::path> own_files() {
 
 // Where the module may be, best first.
 std::vector<fs::path> places() {
-  constexpr int kParents = 4;
+  constexpr int kParents = 2;
   std::vector<fs::path> result;
   const auto add = [&](const fs::path& folder) {
     const fs::path path = (folder / kFile).lexically_normal();
@@ -91,7 +90,9 @@ const Da3EngineApi* load(const std::string& path, std::vector<Attempt>* attempts
   dlerror();
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    attempts->push_back({path, Attempt::failed, loader_message()});
+    std::string reason = loader_message();
+    if (reason.starts_with(path + ": ")) reason.erase(0, path.size() + 2);
+    attempts->push_back({path, Attempt::failed, reason});
     return nullptr;
   }
   const auto entry = reinterpret_cast<Da3EngineGetApiFunc>(dlsym(handle, DA3_ENGINE_ENTRY));
@@ -110,38 +111,32 @@ const Da3EngineApi* load(const std::string& path, std::vector<Attempt>* attempts
 }
 
 [[noreturn]] void give_up(const std::vector<Attempt>& attempts, bool from_environment) {
-  std::string detail = "Tried:";
+  std::string detail = "Tried:", looked;
   const Attempt* worst = nullptr;
   for (const Attempt& attempt : attempts) {
     detail += "\n  " + attempt.path + ": " + attempt.reason;
+    looked += (looked.empty() ? "" : ", ") + attempt.path;
     if (attempt.result != Attempt::absent && (worst == nullptr || attempt.result > worst->result))
       worst = &attempt;
   }
-  const std::string origin = from_environment ? std::string(" (from ") + kPathVariable + ")" : "";
-  if (worst == nullptr) {
-    std::string looked;
-    for (const Attempt& attempt : attempts) looked += (looked.empty() ? "" : ", ") + attempt.path;
-    throw EngineError(
-        DA3_ERROR_LIBRARY,
-        from_environment
-            ? "The inference engine " + looked + origin + " does not exist; correct or unset " + kPathVariable
-            : "The inference engine is not installed (looked for " + looked + "); " + kRemedy,
-        detail);
-  }
+  const auto failure = [&](const std::string& message) {
+    return EngineError(DA3_ERROR_LIBRARY, message, detail);
+  };
+  const std::string variable = kPathVariable;
+  const std::string origin = from_environment ? " (from " + variable + ")" : "";
+  const std::string correct = (from_environment ? "correct or unset " : "set ") + variable;
+  if (worst == nullptr && from_environment)
+    throw failure("The inference engine " + looked + origin + " does not exist; " + correct);
+  if (worst == nullptr)
+    throw failure("The inference engine is not installed (looked for " + looked + "); " + kRemedy + correct);
   if (worst->result == Attempt::other_abi)
-    throw EngineError(DA3_ERROR_LIBRARY,
-                      "The inference engine " + worst->path + origin + " is of another version: " +
-                          worst->reason + "; build or install plugin and engine together",
-                      detail);
+    throw failure("The inference engine " + worst->path + origin + " is of another version: " +
+                  worst->reason + "; build or install plugin and engine together");
   if (worst->result == Attempt::no_entry)
-    throw EngineError(DA3_ERROR_LIBRARY,
-                      worst->path + origin + " is a library but not the inference engine: " + worst->reason +
-                          "; " + kRemedy,
-                      detail);
-  throw EngineError(DA3_ERROR_LIBRARY,
-                    "The inference engine " + worst->path + origin + " cannot be loaded (" + worst->reason +
-                        "); " + kRemedy,
-                    detail);
+    throw failure(worst->path + origin + " is a library but not the inference engine: " + worst->reason +
+                  "; " + kRemedy + correct);
+  throw failure("The inference engine " + worst->path + origin + " cannot be loaded (" + worst->reason +
+                "); " + kRemedy + correct);
 }
 
 // Turns a Da3Error into an exception and gives its texts back, whatever happens.
@@ -190,8 +185,7 @@ EngineModule::EngineModule() {
   if ((api_ = load(path_, &attempts)) != nullptr) return;
   // On its own path the loader only says that it found none, unless something is there that cannot be loaded.
   Attempt& last = attempts.back();
-  if (last.result == Attempt::failed &&
-      last.reason.starts_with(std::string(kFile) + ": cannot open shared object file"))
+  if (last.result == Attempt::failed && last.reason.starts_with("cannot open shared object file"))
     last = {"the loader's path", Attempt::absent, last.reason};
   give_up(attempts, false);
 }

@@ -470,7 +470,7 @@ std::string without_scheme(const std::string& model) {
 Location locate(const std::string& model) {
   if (model.empty())
     not_found(
-        "No model is given; give a *.safetensors file, a folder, a Hugging Face repository id such as " +
+        "No model is given; set it to a *.safetensors file, a folder, a Hugging Face repository id such as " +
         std::string(kOwner) + "/DA3-SMALL, or synthetic:da3-small for untrained weights");
   if (model.starts_with("synthetic:"))
     wrong("The model " + model +
