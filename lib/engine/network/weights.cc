@@ -44,7 +44,8 @@ void list(std::ostream& out, const char* title, const std::vector<std::string>& 
 
 CheckpointWeights::CheckpointWeights(std::shared_ptr<const Checkpoint> checkpoint)
     : checkpoint_(std::move(checkpoint)) {
-  for (const auto& [key, view] : checkpoint_->tensors()) published_[published_key(key)] = &view;
+  for (const auto& [published, stored] : published_keys(checkpoint_->tensors()))
+    published_[published] = &checkpoint_->tensors().at(stored);
 }
 
 const TensorView* CheckpointWeights::find(const std::string& key) const {
