@@ -303,11 +303,7 @@ RayPose solve_ray_pose(const RayView& view, const RaySampleTable& samples) {
 
   // The split does not see the scale, so it takes the matrix of norm 1, which exists even if the last entry
   // is 0.
-  if (std::abs(fit(2, 2)) > kSmallestDiagonal) {
-    pose.homography = fit / fit(2, 2);
-  } else {
-    pose.homography = fit;
-  }
+  pose.homography = fit(2, 2) != 0 ? Matrix3(fit / fit(2, 2)) : fit;
   pose.ql_input = pose.homography.determinant() < 0 ? Matrix3(-pose.homography) : pose.homography;
   if (!split_camera(fit.determinant() < 0 ? Matrix3(-fit) : fit, &pose)) return pose;
   pose.camera_to_world.col(3) = points.origin;
