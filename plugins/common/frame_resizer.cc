@@ -2,11 +2,13 @@
 #include "common/frame_resizer.h"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "common/guard.h"
+#include "image/yuv.h"
 
 namespace da3::plugin {
 namespace {
@@ -14,6 +16,8 @@ namespace {
 // One patch of the network: a smaller picture holds nothing to infer from.
 constexpr int kMinSide = 14;
 constexpr int kMaxSide = 32767;
+constexpr GstVideoFormat kDeepPlanes =
+    G_BYTE_ORDER == G_LITTLE_ENDIAN ? GST_VIDEO_FORMAT_Y444_16LE : GST_VIDEO_FORMAT_Y444_16BE;
 
 struct ConverterDeleter {
   void operator()(GstVideoConverter* converter) const { gst_video_converter_free(converter); }
@@ -64,20 +68,25 @@ image::Size checked_display_size(const GstVideoInfo& info) {
   return size;
 }
 
-// RGB as da3preprocess puts it out; all but format and colours is that of the input, which the converter
-// requires.
-GstVideoInfo rgb_info(const GstVideoInfo& in) {
+// All but format and colours is that of the input, which the converter requires.
+GstVideoInfo like(const GstVideoInfo& in, GstVideoFormat format, const GstVideoColorimetry& colorimetry) {
   GstVideoInfo out;
-  if (!gst_video_info_set_interlaced_format(&out, GST_VIDEO_FORMAT_RGB, GST_VIDEO_INFO_INTERLACE_MODE(&in),
+  if (!gst_video_info_set_interlaced_format(&out, format, GST_VIDEO_INFO_INTERLACE_MODE(&in),
                                             GST_VIDEO_INFO_WIDTH(&in), GST_VIDEO_INFO_HEIGHT(&in))) {
     throw format_error("The picture is too large to be converted to RGB.", describe(in));
   }
-  gst_video_colorimetry_from_string(&out.colorimetry, GST_VIDEO_COLORIMETRY_SRGB);
+  out.colorimetry = colorimetry;
   out.fps_n = in.fps_n;
   out.fps_d = in.fps_d;
   out.par_n = in.par_n;
   out.par_d = in.par_d;
   return out;
+}
+
+GstVideoColorimetry srgb() {
+  GstVideoColorimetry colorimetry;
+  gst_video_colorimetry_from_string(&colorimetry, GST_VIDEO_COLORIMETRY_SRGB);
+  return colorimetry;
 }
 
 ConverterPtr make_converter(const GstVideoInfo& in, const GstVideoInfo& out, unsigned threads) {
@@ -90,10 +99,27 @@ ConverterPtr make_converter(const GstVideoInfo& in, const GstVideoInfo& out, uns
   return converter;
 }
 
-// A picture in RGB that lives as long as the configuration.
-class RgbBuffer {
+// Y'CbCr and grey are brought to full-size chroma by GstVideoConverter and to RGB by lib/image: the former's
+// matrix is off by up to six levels, and by three on average. Nothing if the frame's colours follow no luma
+// coefficients.
+std::optional<image::YuvCoding> coding_of(const GstVideoInfo& info, GstVideoFormat planes) {
+  image::YuvCoding coding;
+  const GstVideoColorimetry& colorimetry = GST_VIDEO_INFO_COLORIMETRY(&info);
+  if (!GST_VIDEO_INFO_IS_YUV(&info) && !GST_VIDEO_INFO_IS_GRAY(&info)) return std::nullopt;
+  if (!gst_video_color_matrix_get_Kr_Kb(colorimetry.matrix, &coding.kr, &coding.kb)) return std::nullopt;
+  gint offset[GST_VIDEO_MAX_COMPONENTS], scale[GST_VIDEO_MAX_COMPONENTS];
+  gst_video_color_range_offsets(colorimetry.range, gst_video_format_get_info(planes), offset, scale);
+  for (int c = 0; c < 3; ++c) {
+    coding.offset[c] = offset[c];
+    coding.scale[c] = scale[c];
+  }
+  return coding;
+}
+
+// A picture that lives as long as the configuration.
+class Scratch {
  public:
-  explicit RgbBuffer(const GstVideoInfo& info) {
+  explicit Scratch(const GstVideoInfo& info) {
     buffer_ = gst_buffer_new_allocate(nullptr, GST_VIDEO_INFO_SIZE(&info), nullptr);
     if (!buffer_) throw std::bad_alloc();
     if (!gst_video_frame_map(&frame_, &info, buffer_, GST_MAP_READWRITE)) {
@@ -101,12 +127,12 @@ class RgbBuffer {
       throw std::bad_alloc();
     }
   }
-  ~RgbBuffer() {
+  ~Scratch() {
     gst_video_frame_unmap(&frame_);
     gst_buffer_unref(buffer_);
   }
-  RgbBuffer(const RgbBuffer&) = delete;
-  RgbBuffer& operator=(const RgbBuffer&) = delete;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
   GstVideoFrame* frame() { return &frame_; }
 
  private:
@@ -117,6 +143,23 @@ class RgbBuffer {
 image::ConstImage image_of(const GstVideoFrame* frame) {
   return {static_cast<const uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(frame, 0)), GST_VIDEO_FRAME_WIDTH(frame),
           GST_VIDEO_FRAME_HEIGHT(frame), GST_VIDEO_FRAME_PLANE_STRIDE(frame, 0)};
+}
+
+image::MutableImage writable(GstVideoFrame* frame) {
+  return {static_cast<uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(frame, 0)), GST_VIDEO_FRAME_WIDTH(frame),
+          GST_VIDEO_FRAME_HEIGHT(frame), GST_VIDEO_FRAME_PLANE_STRIDE(frame, 0)};
+}
+
+image::ConstYuv yuv_of(const GstVideoFrame* frame) {
+  image::ConstYuv yuv;
+  for (int c = 0; c < 3; ++c) {
+    yuv.data[c] = static_cast<const uint8_t*>(GST_VIDEO_FRAME_COMP_DATA(frame, c));
+    yuv.stride[c] = GST_VIDEO_FRAME_COMP_STRIDE(frame, c);
+  }
+  yuv.width = GST_VIDEO_FRAME_WIDTH(frame);
+  yuv.height = GST_VIDEO_FRAME_HEIGHT(frame);
+  yuv.bits = static_cast<int>(GST_VIDEO_FRAME_COMP_DEPTH(frame, 0));
+  return yuv;
 }
 
 }  // namespace
@@ -133,13 +176,43 @@ image::Size displayed_size(const GstVideoInfo& info) {
   return size;
 }
 
+// frame -> (converter) -> planes -> (coding) -> rgb -> resize; what is not needed is empty.
 struct FrameResizer::State {
   GstVideoInfo input;
   image::ProcessPlan plan;
   int threads = 0;
   ConverterPtr converter;
-  std::unique_ptr<RgbBuffer> rgb;
+  std::optional<image::YuvCoding> coding;
+  std::unique_ptr<Scratch> planes, rgb;
+
+  void plan_conversion();
+  const GstVideoFrame* to_rgb(GstVideoFrame* frame);
 };
+
+void FrameResizer::State::plan_conversion() {
+  const GstVideoFormat format = GST_VIDEO_INFO_FORMAT(&input);
+  if (format == GST_VIDEO_FORMAT_RGB) return;
+  const bool deep = GST_VIDEO_INFO_COMP_DEPTH(&input, 0) > 8;
+  const GstVideoFormat full = deep ? kDeepPlanes : GST_VIDEO_FORMAT_Y444;
+  const GstVideoInfo rgb_info = like(input, GST_VIDEO_FORMAT_RGB, srgb());
+  coding = coding_of(input, full);
+  if (!coding) {
+    converter = make_converter(input, rgb_info, unsigned(threads));
+  } else if (format != full) {
+    const GstVideoInfo planes_info = like(input, full, GST_VIDEO_INFO_COLORIMETRY(&input));
+    converter = make_converter(input, planes_info, unsigned(threads));
+    planes = std::make_unique<Scratch>(planes_info);
+  }
+  rgb = std::make_unique<Scratch>(rgb_info);
+}
+
+const GstVideoFrame* FrameResizer::State::to_rgb(GstVideoFrame* frame) {
+  if (!rgb) return frame;
+  GstVideoFrame* converted = planes ? planes->frame() : coding ? frame : rgb->frame();
+  if (converter) gst_video_converter_frame(converter.get(), frame, converted);
+  if (coding) image::yuv_to_rgb(yuv_of(converted), *coding, writable(rgb->frame()));
+  return rgb->frame();
+}
 
 FrameResizer::FrameResizer() = default;
 FrameResizer::~FrameResizer() = default;
@@ -161,11 +234,7 @@ void FrameResizer::configure(const GstVideoInfo& input, int process_res, image::
   state->plan = plan_frame(input, process_res, method);
   state->input = input;
   state->threads = static_cast<int>(std::min(threads, 1024u));
-  if (GST_VIDEO_INFO_FORMAT(&input) != GST_VIDEO_FORMAT_RGB) {
-    const GstVideoInfo rgb = rgb_info(input);
-    state->converter = make_converter(input, rgb, static_cast<unsigned>(state->threads));
-    state->rgb = std::make_unique<RgbBuffer>(rgb);
-  }
+  state->plan_conversion();
   state_ = std::move(state);
 }
 
@@ -175,8 +244,9 @@ const image::ProcessPlan& FrameResizer::plan() const {
 }
 
 bool FrameResizer::identity() const {
+  const image::ProcessPlan& plan = this->plan();
   const image::Size stored{GST_VIDEO_INFO_WIDTH(&state_->input), GST_VIDEO_INFO_HEIGHT(&state_->input)};
-  return !state_->converter && stored == plan().boundary && stored == plan().final;
+  return !state_->rgb && stored == plan.boundary && stored == plan.final;
 }
 
 void FrameResizer::process(GstVideoFrame* frame, const image::MutableImage& out) {
@@ -188,9 +258,7 @@ void FrameResizer::process(GstVideoFrame* frame, const image::MutableImage& out)
     throw format_error("A buffer says that it holds " + describe(frame->info) + ", but its caps say " +
                        describe(input) + ".");
   }
-  if (!state_->converter) return image::resize_rgb(image_of(frame), plan, out, state_->threads);
-  gst_video_converter_frame(state_->converter.get(), frame, state_->rgb->frame());
-  image::resize_rgb(image_of(state_->rgb->frame()), plan, out, state_->threads);
+  image::resize_rgb(image_of(state_->to_rgb(frame)), plan, out, state_->threads);
 }
 
 }  // namespace da3::plugin
