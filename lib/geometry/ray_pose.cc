@@ -171,24 +171,28 @@ bool is_inlier(const Matrix3& h, double x, double y, double u, double v) {
   return du * du + dv * dv < kInlierError * kInlierError * q[2] * q[2];
 }
 
+Lanes load(const double* from) {
+  return *reinterpret_cast<const LoadedLanes*>(from);
+}
+
 // Sum of the weights of all inliers.
 double score(const PlanePoints& points, const Matrix3& h) {
   Lanes sum = {};
+  const double* xs = points.x.data();
   const Lanes h0 = Lanes{} + h(0, 0), h1 = Lanes{} + h(1, 0), h2 = Lanes{} + h(2, 0);
   for (int i = 0; i < points.height; ++i) {
     const double y = points.y[i];
     const Lanes row0 = Lanes{} + (h(0, 1) * y + h(0, 2)), row1 = Lanes{} + (h(1, 1) * y + h(1, 2)),
                 row2 = Lanes{} + (h(2, 1) * y + h(2, 2));
     const size_t start = static_cast<size_t>(i) * points.stride;
+    const double *us = points.u.data() + start, *vs = points.v.data() + start;
+    const double* weights = points.weight.data() + start;
     for (int j = 0; j < points.stride; j += kLanes) {
-      const auto load = [&](const double* from) {
-        return Lanes(*reinterpret_cast<const LoadedLanes*>(from));
-      };
-      const Lanes x = load(&points.x[j]), u = load(&points.u[start + j]), v = load(&points.v[start + j]);
+      const Lanes x = load(xs + j), u = load(us + j), v = load(vs + j);
       const Lanes q2 = h2 * x + row2;
       const Lanes du = h0 * x + row0 - u * q2, dv = h1 * x + row1 - v * q2;
       const LaneMask inside = du * du + dv * dv < q2 * q2 * (kInlierError * kInlierError);
-      sum += Lanes(LaneMask(load(&points.weight[start + j])) & inside);
+      sum += Lanes(LaneMask(load(weights + j)) & inside);
     }
   }
   double total = 0;

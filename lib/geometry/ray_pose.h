@@ -28,7 +28,7 @@ struct RayView {
 };
 
 struct RayPose {
-  bool valid = false;  // false: too few usable rays; pose is identity, focal 1, principal point 1
+  bool valid = false;  // false: no camera fits the usable rays; pose is identity, focal 1, principal point 1
   Matrix34 camera_to_world = Matrix34::Identity();
   double focal_x = 1, focal_y = 1;          // on the [0, 2] x [0, 2] image
   double principal_x = 1, principal_y = 1;  // on the [0, 2] x [0, 2] image
@@ -42,9 +42,9 @@ struct RayPose {
 };
 
 // Rays with |direction z| <= 1e-4, values that are not finite or no confidence count nowhere. `samples` may
-// be shared by all views; empty = make_ray_samples() for the most confident 30 % of this view's usable rays
-// (of all its rays, if that many are usable). Throws std::invalid_argument for missing data and for a sample
-// index outside the view.
+// be shared by all views; empty = make_ray_samples() over the most confident 30 % of the view's rays, and
+// never over more than the usable ones. Throws std::invalid_argument for missing data and for a sample index
+// outside the view.
 RayPose solve_ray_pose(const RayView& view, const RaySampleTable& samples = {});
 
 // Pixels: fx = focal_x * W / 2, cx = principal_x * W / 2, and the same for y with H.
