@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/cameras.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "geometry/rigid.h"
 
 namespace da3 {
@@ -27,14 +24,11 @@ Tensor encode_cameras(const Tensor& extrinsics, const Tensor& intrinsics, int64_
   const int64_t count = e.size(0) * e.size(1), stride = e.size(2) * 4;
   Tensor out = at::empty({e.size(0), e.size(1), 9}, at::TensorOptions(at::kFloat));
   for (int64_t i = 0; i < count; ++i) {
-    const geometry::Matrix34 c2w = geometry::invert(read_pose(e.data_ptr<float>() + i * stride));
-    const Eigen::Vector4d q = geometry::quaternion_from_rotation(c2w.leftCols<3>());
-    const float* ki = k.data_ptr<float>() + i * 9;
-    float* o = out.data_ptr<float>() + i * 9;
-    for (int j = 0; j < 3; ++j) o[j] = float(c2w(j, 3));
-    for (int j = 0; j < 4; ++j) o[3 + j] = float(q[j]);
-    o[7] = float(2 * std::atan(0.5 * double(height) / ki[4]));
-    o[8] = float(2 * std::atan(0.5 * double(width) / ki[0]));
+    geometry::PinholeCamera camera;
+    camera.camera_to_world = geometry::invert(read_pose(e.data_ptr<float>() + i * stride));
+    for (int j = 0; j < 9; ++j) camera.intrinsics(j / 3, j % 3) = k.data_ptr<float>()[i * 9 + j];
+    const geometry::PoseEncoding encoding = geometry::encode_pose(camera, int(width), int(height));
+    for (int j = 0; j < 9; ++j) out.data_ptr<float>()[i * 9 + j] = float(encoding[j]);
   }
   return out;
 }
@@ -44,22 +38,15 @@ Cameras decode_cameras(const Tensor& pose_encoding, int64_t height, int64_t widt
   const int64_t batch = p.size(0), views = p.size(1);
   Cameras out;
   out.extrinsics = at::empty({batch, views, 3, 4}, at::TensorOptions(at::kFloat));
-  out.intrinsics = at::zeros({batch, views, 3, 3}, at::TensorOptions(at::kFloat));
+  out.intrinsics = at::empty({batch, views, 3, 3}, at::TensorOptions(at::kFloat));
   for (int64_t i = 0; i < batch * views; ++i) {
-    const float* v = p.data_ptr<float>() + i * 9;
-    geometry::Matrix34 c2w;
-    c2w.leftCols<3>() = geometry::rotation_from_quaternion(Eigen::Vector4d(v[3], v[4], v[5], v[6]));
-    c2w.col(3) = Eigen::Vector3d(v[0], v[1], v[2]);
-    const geometry::Matrix34 w2c = geometry::invert(c2w);
-    float* e = out.extrinsics.data_ptr<float>() + i * 12;
-    for (int r = 0; r < 3; ++r)
-      for (int c = 0; c < 4; ++c) e[r * 4 + c] = float(w2c(r, c));
-    float* k = out.intrinsics.data_ptr<float>() + i * 9;
-    k[0] = float(0.5 * double(width) / std::max(std::tan(0.5 * double(v[8])), 1e-6));
-    k[4] = float(0.5 * double(height) / std::max(std::tan(0.5 * double(v[7])), 1e-6));
-    k[2] = float(0.5 * double(width));
-    k[5] = float(0.5 * double(height));
-    k[8] = 1;
+    geometry::PoseEncoding encoding;
+    for (int j = 0; j < 9; ++j) encoding[j] = p.data_ptr<float>()[i * 9 + j];
+    const geometry::PinholeCamera camera = geometry::decode_pose(encoding, int(width), int(height));
+    const geometry::Matrix34 w2c = geometry::invert(camera.camera_to_world);
+    for (int j = 0; j < 12; ++j) out.extrinsics.data_ptr<float>()[i * 12 + j] = float(w2c(j / 4, j % 4));
+    for (int j = 0; j < 9; ++j)
+      out.intrinsics.data_ptr<float>()[i * 9 + j] = float(camera.intrinsics(j / 3, j % 3));
   }
   return out;
 }
