@@ -293,8 +293,9 @@ static void draw(GstDa3DepthViz* self, const VizSettings& settings, GstBuffer* i
   Region region = depth_region(view, GST_VIDEO_INFO_WIDTH(&state.in), GST_VIDEO_INFO_HEIGHT(&state.in));
   const bool overlay = shape.layout == VizLayout::overlay;
   const Canvas part = canvas.part(canvas.width - shape.width, 0, shape.width, shape.height);
-  if (!overlay) clear(part);
   if (shape.layout != VizLayout::depth) draw_picture(state, region, in, frame.get());
+  // After the picture: the converter may write past its part of a row.
+  if (!overlay) clear(part);
   if (!depth) return;
   if (shape.output_size == OutputSize::model) region = {0, 0, double(shape.width), double(shape.height)};
 

@@ -106,11 +106,12 @@ std::vector<LegendTick> legend_ticks(const ColorScale& scale, double unit, doubl
       if (std::abs(tick.place - place) < distance) return;
     ticks.push_back({place, number_text(value, digits)});
   };
-  if (!(near > 0) || !std::isfinite(near) || !(unit > 0)) return ticks;
+  // In the numbers shown, with room for the six decades that are looked at.
+  const double first = near * unit;
+  if (!(first > 1e-300) || !(first < 1e300)) return ticks;
   // The far end of a range in disparity may lie at or behind infinity.
-  const double last = far > 0 && std::isfinite(far) ? std::min(far, near * 1e6) : near * 1e6;
-  const int low = int(std::floor(std::log10(near * unit))) - 2,
-            high = int(std::ceil(std::log10(last * unit)));
+  const double last = far > 0 && far * unit < first * 1e6 ? far * unit : first * 1e6;
+  const int low = int(std::floor(std::log10(first))) - 2, high = int(std::ceil(std::log10(last)));
   for (size_t row = 0; row < roundness().size(); ++row) {
     // Three digits only where nothing shorter tells the range.
     if (row + 1 == roundness().size() && ticks.size() > 2) break;

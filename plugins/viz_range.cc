@@ -26,8 +26,10 @@ double overlap(const VizRange& a, const VizRange& b) {
 }
 
 VizRange widened(double lo, double hi) {
-  if (lo == hi) return {true, lo - 1e-6, hi + 1e-6};
-  return {true, lo, hi};
+  if (lo != hi) return {true, lo, hi};
+  // Upstream's margin, and one that large numbers feel.
+  const double margin = std::max(1e-6, std::abs(lo) * 1e-9);
+  return {true, lo - margin, hi + margin};
 }
 
 // An end that the user fixed stays where it is; the other one gives way.
@@ -112,12 +114,14 @@ void VizRangeTracker::smooth(const VizRange& now, const VizRangeSettings& s, Gst
 
 VizRange VizRangeTracker::update(const float* depth, size_t count, const GstDa3View& view,
                                  const VizRangeSettings& s, GstClockTime time, GstClockTime duration) {
-  if (s.mode != mode_ || view.kind != kind_ || view.unit_scale != unit_scale_) {
+  const bool same_question = s.mode == settings_.mode && s.percentile_low == settings_.percentile_low &&
+                             s.percentile_high == settings_.percentile_high;
+  if (!same_question || view.kind != kind_ || view.unit_scale != unit_scale_) {
     reset();
-    mode_ = s.mode;
     kind_ = view.kind;
     unit_scale_ = view.unit_scale;
   }
+  settings_ = s;
   const double unit = view.kind == GST_DA3_DEPTH_KIND_METRIC && view.unit_scale > 0 ? view.unit_scale : 1;
   if (s.min_depth > 0 && s.max_depth > 0) return with_fixed_ends({}, s, unit);
   const VizRange now = measure(depth, count, view, s);

@@ -40,7 +40,8 @@ class VizRangeTracker {
  public:
   // `depth` has `count` values; `time` is the running position of the frame or GST_CLOCK_TIME_NONE,
   // `duration` that of a frame or NONE. A jump of the range from one frame to the next (a cut), a jump back
-  // in time, and a change of kind or mode start afresh. `settings` must have passed check_range_settings().
+  // in time, and a change of kind, mode or percentiles start afresh. `settings` must have passed
+  // check_range_settings().
   VizRange update(const float* depth, size_t count, const GstDa3View& view, const VizRangeSettings& settings,
                   GstClockTime time, GstClockTime duration);
   void reset() { *this = VizRangeTracker(); }
@@ -54,7 +55,7 @@ class VizRangeTracker {
   VizRange previous_;  // as measured in the last frame
   VizRange smoothed_;
   GstClockTime last_time_ = GST_CLOCK_TIME_NONE;
-  VizMode mode_ = VizMode::disparity;
+  VizRangeSettings settings_;  // of the last frame
   GstDa3DepthKind kind_ = GST_DA3_DEPTH_KIND_NONE;
   double unit_scale_ = 0;
   std::vector<float> scratch_;

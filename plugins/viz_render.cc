@@ -61,7 +61,9 @@ float map_position(const ColorScale& scale, float depth) {
   double place = inverse ? 0 : 1;
   if (depth > 0 && std::isfinite(depth)) {
     const double value = inverse ? 1.0f / depth : depth;
-    place = std::clamp((value - scale.range.lo) / (scale.range.hi - scale.range.lo), 0.0, 1.0);
+    const double x = (value - scale.range.lo) / (scale.range.hi - scale.range.lo);
+    // Not std::clamp: ends beyond all numbers give NaN, which must not become an index.
+    place = x > 0 ? (x < 1 ? x : 1) : 0;
   }
   const double along = scale.reverse ? 1 - place : place;
   // Whole numbers: cutting here gives the entry that cutting 256 * along gives.
