@@ -31,6 +31,7 @@
 #include "common/enums.h"
 #include "common/frame_resizer.h"
 #include "common/guard.h"
+#include "common/mapped_frame.h"
 #include "elements.h"
 #include "gst/da3/da3.h"
 #include "preprocess_caps.h"
@@ -43,6 +44,7 @@ namespace image = da3::image;
 using da3::plugin::ElementError;
 using da3::plugin::FrameResizer;
 using da3::plugin::guard;
+using da3::plugin::MappedFrame;
 using Settings = da3::plugin::PreprocessSettings;
 
 namespace {
@@ -81,36 +83,6 @@ struct State {
   Settings refused_settings;
   bool shared = false;  // the frame at hand is passed on in its own memory
   gint64 frame = 0;
-};
-
-ElementError not_a_frame(GstBuffer* buffer, const GstVideoInfo& info) {
-  return {GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
-          "A buffer of " + std::to_string(gst_buffer_get_size(buffer)) + " bytes is no " +
-              GST_VIDEO_INFO_NAME(&info) + " frame of " + std::to_string(GST_VIDEO_INFO_WIDTH(&info)) + "x" +
-              std::to_string(GST_VIDEO_INFO_HEIGHT(&info)) + " pixels (" +
-              std::to_string(GST_VIDEO_INFO_SIZE(&info)) + " bytes), as the caps promise."};
-}
-
-class MappedFrame {
- public:
-  MappedFrame(GstBuffer* buffer, const GstVideoInfo& info, GstMapFlags flags) {
-    if (!gst_video_frame_map(&frame_, &info, buffer, flags)) throw not_a_frame(buffer, info);
-    // A video meta overrides the caps; then it must say the same.
-    if (GST_VIDEO_FRAME_FORMAT(&frame_) == GST_VIDEO_INFO_FORMAT(&info) &&
-        GST_VIDEO_FRAME_WIDTH(&frame_) == GST_VIDEO_INFO_WIDTH(&info) &&
-        GST_VIDEO_FRAME_HEIGHT(&frame_) == GST_VIDEO_INFO_HEIGHT(&info)) {
-      return;
-    }
-    gst_video_frame_unmap(&frame_);
-    throw not_a_frame(buffer, info);
-  }
-  ~MappedFrame() { gst_video_frame_unmap(&frame_); }
-  MappedFrame(const MappedFrame&) = delete;
-  MappedFrame& operator=(const MappedFrame&) = delete;
-  GstVideoFrame* get() { return &frame_; }
-
- private:
-  GstVideoFrame frame_;
 };
 
 image::Size stored_size(const GstVideoInfo& info) {

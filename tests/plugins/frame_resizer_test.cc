@@ -136,7 +136,9 @@ void check_yuv(const char* format, const char* size, guint depth, const Matrix& 
     }
     const auto yuv = yuv_of(colour, m.kr, m.kb, m.full, depth);
     frame.fill([&](guint c, int, int) { return yuv[c]; });
-    const int error = worst(process(info, frame), colour);
+    FrameResizer resizer;
+    resizer.configure(info, 112, kResize, 1);
+    const int error = worst(process(resizer, frame), colour);
     fail_unless(error <= 2, "%s %s: %d,%d,%d is off by %d", format, m.colorimetry, colour[0], colour[1],
                 colour[2], error);
   }
