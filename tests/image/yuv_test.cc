@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+#include "image/yuv.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+namespace da3::image {
+namespace {
+
+// Three planes with rows of their own lengths.
+template <typename Code>
+struct Planes {
+  int width, height;
+  int stride[3];
+  std::vector<Code> data[3];
+
+  Planes(int w, int h) : width(w), height(h), stride{w, w + 3, w + 8} {
+    for (int c = 0; c < 3; ++c) data[c].assign(size_t(stride[c]) * h, Code(0));
+  }
+  Code& at(int c, int x, int y) { return data[c][size_t(y) * stride[c] + x]; }
+  ConstYuv view(int bits) const {
+    ConstYuv yuv;
+    for (int c = 0; c < 3; ++c) {
+      yuv.data[c] = reinterpret_cast<const uint8_t*>(data[c].data());
+      yuv.stride[c] = stride[c] * int(sizeof(Code));
+    }
+    yuv.width = width;
+    yuv.height = height;
+    yuv.bits = bits;
+    return yuv;
+  }
+};
+
+double clip(double v) {
+  return std::clamp(v, 0.0, 255.0);
+}
+
+// The definition, in double.
+void expected_rgb(const YuvCoding& c, double y, double u, double v, double rgb[3]) {
+  const double luma = (y - c.offset[0]) / c.scale[0], cb = (u - c.offset[1]) / c.scale[1],
+               cr = (v - c.offset[2]) / c.scale[2];
+  const double r = luma + 2 * (1 - c.kr) * cr, b = luma + 2 * (1 - c.kb) * cb;
+  rgb[0] = clip(255 * r);
+  rgb[2] = clip(255 * b);
+  rgb[1] = clip(255 * (luma - c.kr * r - c.kb * b) / (1 - c.kr - c.kb));
+}
+
+template <typename Code>
+double worst_error(const YuvCoding& coding, int bits, int step) {
+  const int top = (1 << bits) - 1, count = top / step + 1;
+  Planes<Code> planes(count, 64);
+  double worst = 0;
+  for (int block = 0; block < 8; ++block) {
+    for (int y = 0; y < planes.height; ++y) {
+      for (int x = 0; x < count; ++x) {
+        planes.at(0, x, y) = Code(std::min(x * step, top));
+        planes.at(1, x, y) = Code((y * 4 + block) * (top / 256 + 1) % (top + 1));
+        planes.at(2, x, y) = Code((y * 37 + block * 61 + x) * (top / 256 + 1) % (top + 1));
+      }
+    }
+    std::vector<uint8_t> out(size_t(count) * 64 * 3);
+    yuv_to_rgb(planes.view(bits), coding, {out.data(), count, 64, count * 3});
+    for (int y = 0; y < 64; ++y) {
+      for (int x = 0; x < count; ++x) {
+        double rgb[3];
+        expected_rgb(coding, planes.at(0, x, y), planes.at(1, x, y), planes.at(2, x, y), rgb);
+        for (int c = 0; c < 3; ++c) {
+          worst = std::max(worst, std::abs(rgb[c] - out[(size_t(y) * count + x) * 3 + c]));
+        }
+      }
+    }
+  }
+  return worst;
+}
+
+const YuvCoding kBt709Full = {0.2126, 0.0722, {0, 128, 128}, {255, 255, 255}};
+
+}  // namespace
+
+TEST_CASE("8 bit colours are exact to rounding") {
+  CHECK(worst_error<uint8_t>({}, 8, 1) < 0.501);
+  CHECK(worst_error<uint8_t>(kBt709Full, 8, 1) < 0.501);
+}
+
+TEST_CASE("deep colours are exact to rounding") {
+  CHECK(worst_error<uint16_t>({0.2627, 0.0593, {64, 512, 512}, {876, 896, 896}}, 10, 1) < 0.501);
+  CHECK(worst_error<uint16_t>({0.2627, 0.0593, {4096, 32768, 32768}, {56064, 57344, 57344}}, 16, 97) < 0.502);
+}
+
+TEST_CASE("grey stays grey and the ends of the range are black and white") {
+  Planes<uint8_t> planes(256, 1);
+  for (int x = 0; x < 256; ++x) {
+    planes.at(0, x, 0) = uint8_t(x);
+    planes.at(1, x, 0) = planes.at(2, x, 0) = 128;
+  }
+  std::vector<uint8_t> out(256 * 3);
+  yuv_to_rgb(planes.view(8), {}, {out.data(), 256, 1, 768});
+  CHECK(out[16 * 3] == 0);
+  CHECK(out[235 * 3] == 255);
+  CHECK(out[0] == 0);
+  CHECK(out[255 * 3] == 255);
+  for (int x = 0; x < 256; ++x) {
+    CHECK(out[x * 3] == out[x * 3 + 1]);
+    CHECK(out[x * 3] == out[x * 3 + 2]);
+  }
+}
+
+TEST_CASE("any height, padded and bottom-up rows, and nothing beside the picture is written") {
+  for (int height : {1, 15, 16, 17, 40}) {
+    Planes<uint8_t> planes(23, height);
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < 23; ++x) {
+        for (int c = 0; c < 3; ++c) planes.at(c, x, y) = uint8_t(x * 5 + y * 3 + c * 40);
+      }
+    }
+    std::vector<uint8_t> tight(size_t(23) * height * 3), wide(size_t(80) * height, 0xCD),
+        flipped(tight.size());
+    yuv_to_rgb(planes.view(8), kBt709Full, {tight.data(), 23, height, 69});
+    yuv_to_rgb(planes.view(8), kBt709Full, {wide.data(), 23, height, 80});
+    ConstYuv bottom_up = planes.view(8);
+    for (int c = 0; c < 3; ++c) {
+      bottom_up.data[c] += std::ptrdiff_t(bottom_up.stride[c]) * (height - 1);
+      bottom_up.stride[c] = -bottom_up.stride[c];
+    }
+    yuv_to_rgb(bottom_up, kBt709Full, {flipped.data(), 23, height, 69});
+    for (int y = 0; y < height; ++y) {
+      const auto row = tight.begin() + size_t(y) * 69;
+      CHECK(std::equal(row, row + 69, wide.begin() + size_t(y) * 80));
+      CHECK(std::equal(row, row + 69, flipped.begin() + size_t(height - 1 - y) * 69));
+      CHECK(std::all_of(wide.begin() + size_t(y) * 80 + 69, wide.begin() + size_t(y + 1) * 80,
+                        [](uint8_t v) { return v == 0xCD; }));
+    }
+  }
+}
+
+TEST_CASE("what makes no sense is refused, and nothing is written") {
+  Planes<uint8_t> planes(16, 4);
+  const ConstYuv good = planes.view(8);
+  std::vector<uint8_t> bytes(16 * 4 * 3, 0xEE);
+  const MutableImage out{bytes.data(), 16, 4, 48};
+  const auto broken = [&](auto change) {
+    ConstYuv yuv = good;
+    change(yuv);
+    return yuv;
+  };
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.data[2] = nullptr; }), {}, out),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.stride[1] = 15; }), {}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.width = 0; }), {}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.bits = 7; }), {}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.bits = 16; }), {}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(good, {0.6, 0.5}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(good, {0.299, 0.114, {0, 0, 0}, {255, 0, 255}}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(good, {}, {bytes.data(), 15, 4, 48}), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(good, {}, {bytes.data(), 16, 4, 47}), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(good, {}, {nullptr, 16, 4, 48}), std::invalid_argument);
+  CHECK(std::all_of(bytes.begin(), bytes.end(), [](uint8_t v) { return v == 0xEE; }));
+}
+
+}  // namespace da3::image
