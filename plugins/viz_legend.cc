@@ -151,8 +151,11 @@ const cv::Mat& Legend::text(const std::string& text, int cap_height) {
 }
 
 const cv::Mat& Legend::rounded(int width, int height, int radius) {
-  const std::string key =
-      "r" + std::to_string(width) + 'x' + std::to_string(height) + 'r' + std::to_string(radius);
+  std::string key = std::to_string(width);
+  key += 'x';
+  key += std::to_string(height);
+  key += 'r';
+  key += std::to_string(radius);
   if (const auto found = sprites_.find(key); found != sprites_.end()) return found->second;
   const int w = width * kSupersample, h = height * kSupersample;
   const int r = std::min({radius * kSupersample, (w - 1) / 2, (h - 1) / 2});

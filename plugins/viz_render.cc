@@ -34,15 +34,15 @@ void replace_row(const Canvas& canvas, uint8_t* out, const float* positions, int
   }
 }
 
+// `colors` is room for one row.
 void blend_row(const Canvas& canvas, uint8_t* out, const float* positions, int count, const Words& words,
-               int alpha) {
-  const int keep = 256 - alpha;
-  for (int i = 0; i < count; ++i, out += canvas.pixel) {
-    uint8_t color[4];
-    memcpy(color, &words[int(positions[i]) >> 8], 4);
-    // Padding mixes with padding and stays opaque.
-    for (int c = 0; c < canvas.pixel; ++c) out[c] = uint8_t((color[c] * alpha + out[c] * keep + 128) >> 8);
-  }
+               double alpha, std::vector<uint8_t>* colors) {
+  const int bytes = count * canvas.pixel;
+  colors->resize(size_t(bytes) + 1);
+  replace_row(canvas, colors->data(), positions, count, words);
+  // Padding mixes with padding and stays opaque.
+  cv::Mat target(1, bytes, CV_8UC1, out);
+  cv::addWeighted(cv::Mat(1, bytes, CV_8UC1, colors->data()), alpha, target, 1 - alpha, 0, target);
 }
 
 }  // namespace
@@ -93,8 +93,7 @@ void DepthPainter::prepare(const Canvas& canvas, int width, int height, const Re
 
 void DepthPainter::paint(const Canvas& canvas, const float* depth, int width, int height,
                          const Region& region, const ColorScale& scale, image::Colormap map, double alpha) {
-  const int mix = int(std::lround(std::clamp(alpha, 0.0, 1.0) * 256));
-  if (mix == 0) return;
+  if (!(alpha > 0)) return;
   const size_t count = size_t(width) * size_t(height);
   positions_.resize(count);
   for (size_t i = 0; i < count; ++i) positions_[i] = map_position(scale, depth[i]);
@@ -103,13 +102,13 @@ void DepthPainter::paint(const Canvas& canvas, const float* depth, int width, in
 
   const Words words = words_for(canvas, image::color_table(map));
   BilinearRows rows(positions_.data(), width, x_, y_);
-  for (int n = 0; n < y_.size(); ++n) {
+  for (int n = 0; n < y_.size() && x_.size() > 0; ++n) {
     const float* positions = rows.row(n);
     uint8_t* out = canvas.at(x_.begin, y_.begin + n);
-    if (mix == 256) {
+    if (alpha >= 1) {
       replace_row(canvas, out, positions, x_.size(), words);
     } else {
-      blend_row(canvas, out, positions, x_.size(), words, mix);
+      blend_row(canvas, out, positions, x_.size(), words, alpha, &colors_);
     }
   }
 }

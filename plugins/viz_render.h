@@ -69,6 +69,7 @@ class DepthPainter {
   Geometry geometry_;
   ResampleAxis x_, y_;
   std::vector<float> positions_;  // of the map's pixels
+  std::vector<uint8_t> colors_;   // of one row
 };
 
 }  // namespace da3::plugin
