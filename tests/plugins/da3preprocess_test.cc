@@ -63,6 +63,10 @@ struct Rig {
     fail_unless(count <= 1, "%d errors, the last one: %s", count, text.c_str());
     return text;
   }
+  void assert_no_error() {
+    const std::string text = error();
+    fail_unless(text.empty(), "%s", text.c_str());
+  }
   void assert_error(const char* part) {
     const std::string text = error();
     fail_unless(text.find(part) != std::string::npos, "expected '%s' in '%s'", part, text.c_str());
@@ -212,7 +216,7 @@ GST_START_TEST(every_raw_format_gives_a_picture) {
     fail_unless_equals_int(gst_buffer_get_size(out), 56 * 42 * 3);
     gst_buffer_unref(out);
   }
-  fail_unless_equals_string(rig.error().c_str(), "");
+  rig.assert_no_error();
 }
 GST_END_TEST
 
@@ -348,7 +352,7 @@ static void assert_caps_refused(const char* caps, const char* text) {
   // Good caps heal it.
   gst_harness_set_src_caps_str(rig.h, rgb_caps(640, 480).c_str());
   gst_buffer_unref(gst_harness_push_and_pull(rig.h, buffer_of(rgb_frame(640, 480))));
-  fail_unless_equals_string(rig.error().c_str(), "");
+  rig.assert_no_error();
 }
 
 GST_START_TEST(pictures_too_small) {
@@ -724,7 +728,7 @@ GST_START_TEST(eos_before_any_buffer) {
   Rig rig;
   gst_harness_push_event(rig.h, gst_event_new_stream_start("test"));
   fail_unless(gst_harness_push_event(rig.h, gst_event_new_eos()));
-  fail_unless_equals_string(rig.error().c_str(), "");
+  rig.assert_no_error();
 }
 GST_END_TEST
 
@@ -738,7 +742,7 @@ GST_START_TEST(flush_between_frames) {
   gst_segment_init(&segment, GST_FORMAT_TIME);
   gst_harness_push_event(rig.h, gst_event_new_segment(&segment));
   gst_buffer_unref(gst_harness_push_and_pull(rig.h, buffer_of(rgb_frame(640, 480))));
-  fail_unless_equals_string(rig.error().c_str(), "");
+  rig.assert_no_error();
 }
 GST_END_TEST
 
@@ -809,7 +813,7 @@ GST_START_TEST(settings_that_do_not_fit_the_stream_can_be_taken_back) {
   rig.assert_error("process-res 100");
   rig.set("process-res", 504);
   fail_unless_equals_int(gst_harness_push(rig.h, buffer_of(rgb_frame(640, 17))), GST_FLOW_OK);
-  fail_unless_equals_string(rig.error().c_str(), "");
+  rig.assert_no_error();
   fail_unless_equals_int(gst_harness_buffers_received(rig.h), 2);
 }
 GST_END_TEST
@@ -898,7 +902,7 @@ GST_START_TEST(properties_race_with_frames) {
   }
   changer.done = true;
   g_thread_join(thread);
-  fail_unless_equals_string(rig.error().c_str(), "");
+  rig.assert_no_error();
 }
 GST_END_TEST
 
@@ -927,16 +931,15 @@ static std::string run_pipeline(const char* description) {
 }
 
 GST_START_TEST(in_pipelines) {
-  fail_unless_equals_string(
-      run_pipeline("videotestsrc num-buffers=5 ! video/x-raw,format=I420,width=1280,height=720 ! queue ! "
-                   "da3preprocess ! video/x-raw,width=504,height=280 ! videoconvert ! fakesink")
-          .c_str(),
-      "eos");
-  fail_unless_equals_string(
-      run_pipeline("videotestsrc num-buffers=5 ! da3preprocess process-res=140 ! da3preprocess "
-                   "process-res=140 ! videoscale ! video/x-raw,width=64,height=64 ! fakesink")
-          .c_str(),
-      "eos");
+  for (const char* description : {"videotestsrc num-buffers=5 ! "
+                                  "video/x-raw,format=I420,width=1280,height=720 ! queue ! da3preprocess ! "
+                                  "video/x-raw,width=504,height=280 ! videoconvert ! fakesink",
+                                  "videotestsrc num-buffers=5 ! da3preprocess process-res=140 ! "
+                                  "da3preprocess process-res=140 ! videoscale ! "
+                                  "video/x-raw,width=64,height=64 ! fakesink"}) {
+    const std::string end = run_pipeline(description);
+    fail_unless(end == "eos", "%s: %s", description, end.c_str());
+  }
 }
 GST_END_TEST
 
