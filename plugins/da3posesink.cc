@@ -110,6 +110,7 @@ struct State {
   Settings settings;
   Counts counts;
   std::shared_ptr<da3::exporter::PoseWriter> writer;
+  bool failed = false;  // a write error was reported
 
   std::shared_ptr<da3::exporter::PoseWriter> get_writer() {
     const std::lock_guard lock(mutex);
@@ -253,7 +254,7 @@ void set_property(GObject* object, guint id, const GValue* value, GParamSpec* sp
     da3::plugin::post_warning(
         GST_ELEMENT(object), GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS,
         std::string("The property \"") + g_param_spec_get_name(spec) +
-            "\" cannot be changed while a file is open; set the element to READY first.");
+            "\" cannot be changed while the file is open; set the element to READY first.");
   }
 }
 
@@ -285,55 +286,72 @@ void finalize(GObject* object) {
   G_OBJECT_CLASS(gst_da3_pose_sink_parent_class)->finalize(object);
 }
 
-gboolean start(GstBaseSink* base) {
-  return guard(base, FALSE, [&]() -> gboolean {
-    State& state = *GST_DA3_POSE_SINK(base)->state;
-    Settings settings;
-    {
-      const std::lock_guard lock(state.mutex);
-      settings = state.settings;
-    }
-    if (settings.location.empty()) {
-      throw ElementError(GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS,
-                         "No file to write the poses to: set the property \"location\".");
-    }
-    std::shared_ptr<da3::exporter::PoseWriter> writer;
-    try {
-      writer = da3::exporter::make_pose_writer(enum_nick(GST_TYPE_DA3_POSE_FORMAT, settings.format),
-                                               settings.location, settings.direction);
-    } catch (const da3::exporter::FileError& e) {
-      throw bus_error(e);
-    }
+void open_file(State& state) {
+  Settings settings;
+  {
     const std::lock_guard lock(state.mutex);
-    state.counts = {};
-    state.writer = std::move(writer);
-    return TRUE;
-  });
+    settings = state.settings;
+  }
+  if (settings.location.empty()) {
+    throw ElementError(GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS,
+                       "No file to write the poses to: set the property \"location\".");
+  }
+  std::shared_ptr<da3::exporter::PoseWriter> writer;
+  try {
+    writer = da3::exporter::make_pose_writer(enum_nick(GST_TYPE_DA3_POSE_FORMAT, settings.format),
+                                             settings.location, settings.direction);
+  } catch (const da3::exporter::FileError& e) {
+    throw bus_error(e);
+  }
+  const std::lock_guard lock(state.mutex);
+  state.counts = {};
+  state.failed = false;
+  state.writer = std::move(writer);
 }
 
-gboolean stop(GstBaseSink* base) {
-  return guard(base, FALSE, [&]() -> gboolean {
-    State& state = *GST_DA3_POSE_SINK(base)->state;
-    std::shared_ptr<da3::exporter::PoseWriter> writer;
-    Counts counts;
-    {
-      const std::lock_guard lock(state.mutex);
-      writer = std::move(state.writer);
-      state.writer = nullptr;
-      counts = state.counts;
-    }
-    if (!writer) return TRUE;
-    try {
-      writer->close();
-    } catch (const da3::exporter::Cancelled&) {
-      // unlock() came before stop(): only the header of an empty file is missing.
-    } catch (const da3::exporter::FileError& e) {
-      // A write error has been reported; closing after it fails for the same reason.
-      if (e.step() == da3::exporter::FileError::Step::close) throw bus_error(e);
-      GST_WARNING_OBJECT(base, "closing: %s", e.what());
-    }
-    return TRUE;
-  });
+void close_file(State& state) {
+  std::shared_ptr<da3::exporter::PoseWriter> writer;
+  bool failed;
+  {
+    const std::lock_guard lock(state.mutex);
+    writer = std::move(state.writer);
+    state.writer = nullptr;
+    failed = state.failed;
+  }
+  if (!writer) return;
+  try {
+    writer->close();
+  } catch (const da3::exporter::Cancelled&) {
+    // unlock() came before: only the header of an empty file is missing.
+  } catch (const da3::exporter::FileError& e) {
+    // After a write error closing fails for the same reason; one report is enough.
+    if (!failed) throw bus_error(e);
+    GST_WARNING("closing: %s", e.what());
+  }
+}
+
+// The file is open from PAUSED on, so that its properties can be set in READY.
+GstStateChangeReturn change_state(GstElement* element, GstStateChange transition) {
+  State& state = *GST_DA3_POSE_SINK(element)->state;
+  if (transition == GST_STATE_CHANGE_READY_TO_PAUSED) {
+    const bool opened = guard(element, false, [&] {
+      open_file(state);
+      return true;
+    });
+    if (!opened) return GST_STATE_CHANGE_FAILURE;
+  }
+  const GstStateChangeReturn result =
+      GST_ELEMENT_CLASS(gst_da3_pose_sink_parent_class)->change_state(element, transition);
+  const bool failed_to_open =
+      transition == GST_STATE_CHANGE_READY_TO_PAUSED && result == GST_STATE_CHANGE_FAILURE;
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY || failed_to_open) {
+    const bool closed = guard(element, false, [&] {
+      close_file(state);
+      return true;
+    });
+    if (!closed) return GST_STATE_CHANGE_FAILURE;
+  }
+  return result;
 }
 
 GstFlowReturn render(GstBaseSink* base, GstBuffer* buffer) {
@@ -360,6 +378,8 @@ GstFlowReturn render(GstBaseSink* base, GstBuffer* buffer) {
         const GstFlowReturn flow = gst_base_sink_wait_preroll(base);
         if (flow != GST_FLOW_OK) return flow;
       } catch (const da3::exporter::FileError& e) {
+        const std::lock_guard lock(state.mutex);
+        state.failed = true;
         throw bus_error(e);
       }
     }
@@ -462,8 +482,7 @@ static void gst_da3_pose_sink_class_init(GstDa3PoseSinkClass* klass) {
   gst_element_class_set_static_metadata(
       element_class, "Depth Anything 3 pose writer", "Sink/File/Metadata",
       "Writes camera poses and intrinsics to a trajectory file (JSON lines, TUM, KITTI)", "gst-da3");
-  sink_class->start = start;
-  sink_class->stop = stop;
+  element_class->change_state = change_state;
   sink_class->render = render;
   sink_class->event = event;
   sink_class->unlock = unlock;
