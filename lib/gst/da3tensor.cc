@@ -6,7 +6,7 @@
 
 #include <gst/video/video.h>
 
-#if GST_CHECK_VERSION(1, 26, 0) && defined(HAVE_GST_ANALYTICS)
+#if GST_CHECK_VERSION(1, 28, 0) && defined(HAVE_GST_ANALYTICS)
 #define DA3_USE_GST_TENSOR 1
 #include <gst/analytics/analytics.h>
 #else
@@ -47,7 +47,7 @@ GstTensorMeta* our_meta(GstBuffer* buffer) {
       if (is_ours(meta->tensors[i])) return meta;
     }
   }
-  // gst_buffer_add_tensor_meta() of 1.26 would hand out the meta of another element.
+  // Not gst_buffer_add_tensor_meta(): early versions hand out the meta of another element.
   return reinterpret_cast<GstTensorMeta*>(gst_buffer_add_meta(buffer, gst_tensor_meta_get_info(), nullptr));
 }
 
