@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+//
+// Frames that go to the engine as one request: views of one scene that attend to each other, or a single
+// frame.
+//
+// Life: add() by the streaming thread, submit() once, finished() turns true on the engine's thread (or at
+// once if the engine refuses), then result() by the thread that pushes.
+#pragma once
+
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/api/engine_module.h"
+#include "infer_input.h"
+
+namespace da3::plugin {
+
+// The one lock of a stream. Groups hold a share: an engine may finish a request after its stream has gone.
+struct StreamSync {
+  std::mutex mutex;
+  std::condition_variable changed;
+};
+
+// Shared planes of one request; releases them when the last tensor, on whatever frame, is gone.
+class InferResult {
+ public:
+  InferResult(const Da3EngineApi& api, Da3Result* handle) : api_(&api), handle_(handle) {}
+  ~InferResult() { api_->result_unref(handle_); }
+  InferResult(const InferResult&) = delete;
+  InferResult& operator=(const InferResult&) = delete;
+  const Da3ResultData& data() const { return *api_->result_data(handle_); }
+
+ private:
+  const Da3EngineApi* api_;
+  Da3Result* handle_;
+};
+
+class InferGroup {
+ public:
+  InferGroup(std::shared_ptr<StreamSync> sync, const InferSettings& settings, image::Size size, gint64 window)
+      : sync_(std::move(sync)), settings_(settings), size_(size), window_(window) {}
+
+  const InferSettings& settings() const { return settings_; }
+  image::Size size() const { return size_; }
+  // Returns the frame's position in the group.
+  guint add(Pixels pixels);
+  bool complete() const { return views_ >= settings_.views; }
+
+  // Hands `self` to the engine; a refusal becomes the group's error. Call without the lock.
+  static void submit(const std::shared_ptr<InferGroup>& self, Engine& engine, const void* stream) noexcept;
+
+  // With the lock held.
+  bool finished() const { return finished_; }
+  // After finished(). Throws what went wrong: EngineError, or ElementError for results that make no sense.
+  const std::shared_ptr<InferResult>& result();
+
+  guint views() const { return views_; }
+  gint64 window() const { return window_; }
+
+ private:
+  static void on_done(void* user, Da3Result* result, const Da3Error* error) noexcept;
+  void finish(std::shared_ptr<InferResult> result, std::exception_ptr error) noexcept;
+  void check() const;
+
+  const std::shared_ptr<StreamSync> sync_;
+  const InferSettings settings_;
+  const image::Size size_;
+  const gint64 window_;
+  std::vector<Pixels> pixels_;
+  guint views_ = 0;
+  uint32_t outputs_ = 0;
+  const Da3EngineApi* api_ = nullptr;
+  bool finished_ = false;
+  bool checked_ = false;
+  std::shared_ptr<InferResult> result_;
+  std::exception_ptr error_;
+};
+
+// The DA3_OUTPUT_* bits that a stream asks for: what the model has and somebody may read, no more.
+uint32_t wanted_outputs(const Da3ModelInfo& model, bool use_ray_pose);
+
+}  // namespace da3::plugin
