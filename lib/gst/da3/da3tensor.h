@@ -11,8 +11,8 @@
  * Truth from a source that knows has the same ids with "-truth" appended.
  *
  * On GStreamer >= 1.28 they are stored as GstTensorMeta, before that as a meta of this library (the GstTensorMeta of
- * 1.26 does not survive a copy of the buffer); the functions below hide which. The map has the process size, not the size of the frame; the view meta says which part of the frame it
- * covers.
+ * 1.26 does not survive a copy of the buffer); the functions below hide which. The map has the process size, not the
+ * size of the frame; the view meta says which part of the frame it covers.
  */
 #ifndef GST_DA3_TENSOR_H
 #define GST_DA3_TENSOR_H
