@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // Any video/x-raw frame -> RGB at process size. Used by da3preprocess and by da3infer, so both give the same
-// bytes. Colour conversion (formats, matrix, range, strides, chroma siting, interlacing of chroma) is
-// GstVideoConverter's; an RGB frame is not converted at all. The resize is lib/image's, bit-exact with
-// upstream; the pixel aspect ratio is honoured by planning with the displayed size.
+// bytes. Unpacking, strides, chroma siting and interlaced chroma are GstVideoConverter's, the step from
+// Y'CbCr to RGB (matrix and range as the caps say) is lib/image's, exact to rounding; transfer and primaries
+// stay as they are, alpha is dropped. An RGB frame is not converted at all. The resize is lib/image's,
+// bit-exact with upstream; the pixel aspect ratio is honoured by planning with the displayed size.
 #pragma once
 
 #include <gst/video/video.h>
