@@ -117,7 +117,9 @@ BackboneConfig parse_backbone(const json& net) {
     c.width = positive(net, "embed_dim");
     c.depth = int(positive(net, "depth"));
     c.heads = int(positive(net, "num_heads"));
-    c.swiglu = net.value("ffn_layer", "mlp") == "swiglu";
+    const std::string ffn = net.value("ffn_layer", "mlp");
+    if (ffn != "mlp" && ffn != "swiglu") bad_config("has the unknown ffn_layer '" + ffn + "' (mlp, swiglu)");
+    c.swiglu = ffn == "swiglu";
     c.ffn_hidden = net.contains("ffn_hidden") ? positive(net, "ffn_hidden") : 4 * c.width;
   } else {
     const std::string name = net.value("name", "");
@@ -160,10 +162,16 @@ ModelConfig parse_single(const json& tree, const std::string& name) {
   c.cameras = tree.contains("cam_dec") && !tree["cam_dec"].is_null();
   std::string head_class;
   if (tree["head"].contains("__object__")) head_class = tree["head"]["__object__"].value("name", "");
+  if (!head_class.empty() && head_class != "DualDPT" && head_class != "DPT")
+    bad_config("names the unknown head '" + head_class + "' (DualDPT, DPT)");
   const bool dual = head_class.empty() ? c.cameras : head_class == "DualDPT";
+  if (c.cameras && !dual) bad_config("has cameras (cam_dec) beside a DPT head, which only goes with DualDPT");
+  if (c.cameras && c.backbone.width % 16 != 0)
+    bad_config("has cameras and an embed_dim that is no multiple of their 16 attention heads");
   c.head = parse_head(tree["head"], dual);
   c.focal_normalised = name.find("metric") != std::string::npos;
   if (tree.contains("gs_head") && !tree["gs_head"].is_null()) {
+    if (!c.cameras) bad_config("has Gaussians (gs_head) but no cameras (cam_dec), which they need");
     GaussianConfig g;
     g.head = parse_head(tree["gs_head"], true);
     if (tree.contains("gs_adapter")) {
@@ -232,6 +240,8 @@ ModelConfig config_from_json(const std::string& text) {
         complete(tree["metric"])) {
       ModelConfig c = parse_single(tree["anyview"], name.empty() ? "custom-nested" : name);
       ModelConfig metric = parse_single(tree["metric"], "da3metric-large");
+      if (!c.cameras || metric.head.dual)
+        bad_config("must have cameras under 'anyview' and a DPT head under 'metric'");
       c.focal_normalised = false;
       c.metric = std::make_shared<ModelConfig>(std::move(metric));
       return c;
@@ -245,20 +255,23 @@ ModelConfig config_from_json(const std::string& text) {
 }
 
 ModelConfig detect_config(const Checkpoint& checkpoint) {
-  const auto& tensors = checkpoint.tensors();
-  auto has = [&](const std::string& key) { return tensors.count(key) != 0; };
-  const bool nested = has("model.da3.backbone.pretrained.cls_token");
+  const auto names = published_keys(checkpoint.tensors());
+  auto find = [&](const std::string& key) -> const TensorView* {
+    const auto it = names.find(key);
+    return it == names.end() ? nullptr : &checkpoint.tensors().at(it->second);
+  };
+  const bool nested = find("model.da3.backbone.pretrained.cls_token") != nullptr;
   const std::string prefix = nested ? "model.da3." : "model.";
-  const auto cls = tensors.find(prefix + "backbone.pretrained.cls_token");
-  if (cls == tensors.end() || cls->second.shape.size() != 3)
+  const TensorView* cls = find(prefix + "backbone.pretrained.cls_token");
+  if (!cls || cls->shape.size() != 3)
     throw EngineError(DA3_ERROR_WRONG_TYPE,
                       "'" + checkpoint.source() +
                           "' is a safetensors file but holds no Depth Anything 3 network (no tensor '" +
                           prefix +
                           "backbone.pretrained.cls_token'). Give the model.safetensors of a DA3 repository.");
   if (nested) return builtin_config("da3nested-giant-large");
-  const bool cameras = has(prefix + "cam_dec.fc_t.weight");
-  switch (cls->second.shape[2]) {
+  const bool cameras = find(prefix + "cam_dec.fc_t.weight") != nullptr;
+  switch (cls->shape[2]) {
     case 384:
       return builtin_config("da3-small");
     case 768:
@@ -270,7 +283,7 @@ ModelConfig detect_config(const Checkpoint& checkpoint) {
     default:
       throw EngineError(DA3_ERROR_WRONG_TYPE,
                         "'" + checkpoint.source() + "' has a backbone of width " +
-                            std::to_string(cls->second.shape[2]) +
+                            std::to_string(cls->shape[2]) +
                             ", which no built-in configuration has. Put its config.json beside "
                             "it.");
   }

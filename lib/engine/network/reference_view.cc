@@ -34,9 +34,10 @@ SceneTokens analyse(const float* tokens, int64_t views, int64_t width) {
   out.similarity.resize(size_t(views * views));
   for (int64_t a = 0; a < views; ++a)
     for (int64_t b = a; b < views; ++b) {
+      // The diagonal is 1 - 1: written as 0, two views that are each other's nearest tie exactly.
       double dot = 0;
-      for (int64_t c = 0; c < width; ++c) dot += unit[size_t(a * width + c)] * unit[size_t(b * width + c)];
-      if (a == b) dot -= 1;
+      for (int64_t c = 0; c < width && a != b; ++c)
+        dot += unit[size_t(a * width + c)] * unit[size_t(b * width + c)];
       out.similarity[size_t(a * views + b)] = out.similarity[size_t(b * views + a)] = dot;
     }
   return out;

@@ -2,6 +2,7 @@
 //
 // engine.h on top of EngineCore. The only place where the border is crossed: nothing throws out of these
 // functions.
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -62,6 +63,11 @@ Da3ErrorCode guarded(Da3Error* error, Body&& body) noexcept {
   }
 }
 
+// What a request can get: results have no place for Gaussians yet.
+uint32_t deliverable_outputs(const ModelConfig& config) {
+  return network_outputs(config) & ~uint32_t(DA3_OUTPUT_GAUSSIANS);
+}
+
 uint32_t choose_max_batch(uint32_t wanted, at::Device device) {
   if (wanted > 0) return wanted;
   // A CPU is busy with one image; a GPU is not.
@@ -82,7 +88,7 @@ void fill_info(Da3Engine* engine) {
   info.runtime = engine->runtime.c_str();
   info.precision = m.precision;
   info.kind = m.config.nested() ? DA3_KIND_METRIC : DA3_KIND_RELATIVE;
-  info.outputs = network_outputs(m.config);
+  info.outputs = deliverable_outputs(m.config);
   info.max_batch = engine->client->max_batch;
   info.synthetic = m.synthetic;
   info.focal_normalised = m.config.focal_normalised;
@@ -149,6 +155,37 @@ std::string name_outputs(uint32_t bits) {
   return out;
 }
 
+// One impossible camera would spoil the results of everything that shares its batch.
+void check_cameras(const Da3Request& r) {
+  for (uint32_t v = 0; v < r.n_views; ++v) {
+    const float *e = r.extrinsics + size_t(v) * 12, *k = r.intrinsics + size_t(v) * 9;
+    const std::string view = "The known camera of view " + std::to_string(v);
+    bool finite = true;
+    for (int i = 0; i < 12; ++i) finite &= std::isfinite(e[i]);
+    for (int i = 0; i < 9; ++i) finite &= std::isfinite(k[i]);
+    if (!finite)
+      throw EngineError(DA3_ERROR_SETTINGS,
+                        view + " has a value that is not finite. Leave it out or fix it.");
+    if (k[0] <= 0 || k[4] <= 0)
+      throw EngineError(DA3_ERROR_SETTINGS,
+                        view + " has a focal length that is not positive. Give it in pixels of the image.");
+    double worst = 0;  // of R R^T - 1
+    for (int a = 0; a < 3; ++a)
+      for (int b = 0; b < 3; ++b) {
+        double dot = a == b ? -1 : 0;
+        for (int i = 0; i < 3; ++i) dot += double(e[4 * a + i]) * e[4 * b + i];
+        worst = std::max(worst, std::abs(dot));
+      }
+    const double determinant = double(e[0]) * (double(e[5]) * e[10] - double(e[6]) * e[9]) -
+                               double(e[1]) * (double(e[4]) * e[10] - double(e[6]) * e[8]) +
+                               double(e[2]) * (double(e[4]) * e[9] - double(e[5]) * e[8]);
+    if (worst > 1e-2 || determinant < 0)
+      throw EngineError(
+          DA3_ERROR_SETTINGS,
+          view + " has a matrix that is no rotation. Give world to camera [R|t] without scale.");
+  }
+}
+
 void check(const Da3Request& r, const Model& model) {
   if (r.struct_size < sizeof(Da3Request) || !r.done || !r.views || r.n_views == 0)
     throw EngineError(DA3_ERROR_SETTINGS, "The request is incomplete.");
@@ -158,15 +195,18 @@ void check(const Da3Request& r, const Model& model) {
                                               std::to_string(r.height) +
                                               " is no multiple of 14. Resize it first (da3preprocess does).");
   for (uint32_t v = 0; v < r.n_views; ++v)
-    if (!r.views[v].rgb || r.views[v].stride < 3 * r.width)
+    if (!r.views[v].rgb || r.views[v].stride < int64_t(3) * r.width)
       throw EngineError(DA3_ERROR_SETTINGS,
                         "View " + std::to_string(v) + " has no pixels or a stride below 3 * width.");
-  const uint32_t has = network_outputs(model.config);
-  const uint32_t lacking = r.outputs & ~(has & ~uint32_t(DA3_OUTPUT_GAUSSIANS));
+  if (r.ref_view_strategy < DA3_REF_VIEW_FIRST || r.ref_view_strategy > DA3_REF_VIEW_SADDLE_SIM_RANGE)
+    throw EngineError(DA3_ERROR_SETTINGS, "There is no reference view strategy number " +
+                                              std::to_string(int(r.ref_view_strategy)) + ".");
+  const uint32_t has = deliverable_outputs(model.config);
+  const uint32_t lacking = r.outputs & ~has;
   if (lacking)
     throw EngineError(DA3_ERROR_UNSUPPORTED, "The model '" + model.config.name + "' does not compute " +
-                                                 name_outputs(lacking) + " here; it has " +
-                                                 name_outputs(has) + ".");
+                                                 name_outputs(lacking) + "; it has " + name_outputs(has) +
+                                                 ".");
   if (r.use_ray_pose && !(has & DA3_OUTPUT_RAY))
     throw EngineError(DA3_ERROR_UNSUPPORTED,
                       "use-ray-pose needs a model with a ray head; '" + model.config.name + "' has none.");
@@ -175,6 +215,7 @@ void check(const Da3Request& r, const Model& model) {
   if (r.extrinsics && !model.config.cameras)
     throw EngineError(DA3_ERROR_UNSUPPORTED, "The model '" + model.config.name +
                                                  "' has no camera encoder: it cannot take known cameras.");
+  if (r.extrinsics) check_cameras(r);
 }
 
 int submit_request(Da3Engine* engine, const Da3Request* request, Da3Error* error) {

@@ -2,6 +2,7 @@
 #include "engine/runtime/model.h"
 
 #include <cstdio>
+#include <sstream>
 
 #include "engine/api/engine_error.h"
 #include "engine/checkpoint/synthetic.h"
@@ -46,10 +47,31 @@ uint64_t count_parameters(const std::vector<KeyShape>& keys) {
   return sum;
 }
 
+// Everything that a configuration says: the same weights mean another network under another one.
+std::string fingerprint(const ModelConfig& c) {
+  std::ostringstream out;
+  const BackboneConfig& b = c.backbone;
+  out << c.name << "," << b.width << "," << b.depth << "," << b.heads << "," << b.ffn_hidden << ","
+      << b.swiglu << "," << b.alt_start << "," << b.cat_token << "," << b.pos_grid << "," << c.cameras << ","
+      << c.focal_normalised;
+  for (const int layer : b.out_layers) out << "," << layer;
+  auto add_head = [&out](const HeadConfig& head) {
+    out << "," << head.dual << "," << head.features;
+    for (const int64_t o : head.out_channels) out << "," << o;
+  };
+  add_head(c.head);
+  if (c.gaussians) {
+    add_head(c.gaussians->head);
+    out << "," << c.gaussians->sh_degree << "," << c.gaussians->scale_min << "," << c.gaussians->scale_max;
+  }
+  if (c.metric) out << "," << fingerprint(*c.metric);
+  return out.str();
+}
+
 }  // namespace
 
 std::string ModelRequest::key() const {
-  return hash + "/" + config.name + "/" + device.str() + "/" + name_of(precision);
+  return hash + "/" + fingerprint(config) + "/" + device.str() + "/" + name_of(precision);
 }
 
 ModelRequest resolve_model(const std::string& model, const std::string& device, Da3Precision precision) {

@@ -30,7 +30,7 @@ struct ModelRequest {
   at::Device device = at::kCPU;
   Da3Precision precision = DA3_PRECISION_FP32;
   std::string source, hash;
-  // Same weights, device and precision.
+  // Same weights, configuration, device and precision.
   std::string key() const;
 };
 

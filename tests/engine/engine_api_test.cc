@@ -1,0 +1,1033 @@
+// SPDX-License-Identifier: MIT
+//
+// The real engine through its border, as the elements use it: the module is loaded at run time and runs
+// checkpoints of tiny networks.
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include <condition_variable>
+#include <deque>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "engine/api/engine_module.h"
+#include "geometry/pose_align.h"
+#include "geometry/rigid.h"
+#include "tiny_model.h"
+
+using namespace da3;
+using namespace da3::test;
+
+namespace {
+
+constexpr int kWidth = 56, kHeight = 42;
+constexpr uint32_t kAllOutputs = DA3_OUTPUT_DEPTH | DA3_OUTPUT_CONFIDENCE | DA3_OUTPUT_POSE | DA3_OUTPUT_RAY;
+
+// Folders of tiny models, made once.
+class Models {
+ public:
+  static const std::string& any_view() { return get("any-view", tiny_any_view()); }
+  static const std::string& mono() { return get("mono", tiny_mono()); }
+  static const std::string& nested() { return get("nested", tiny_nested()); }
+  static const std::string& gaussians() { return get("gaussians", tiny_any_view(true)); }
+  static const TempDir& temp() { return instance().temp_; }
+
+ private:
+  static Models& instance() {
+    static Models models;
+    return models;
+  }
+  static const std::string& get(const std::string& name, const json& description) {
+    auto& paths = instance().paths_;
+    const auto found = paths.find(name);
+    if (found != paths.end()) return found->second;
+    return paths[name] = write_model(instance().temp_, name, description);
+  }
+  TempDir temp_;
+  std::map<std::string, std::string> paths_;
+};
+
+std::unique_ptr<Engine> open(const std::string& model, uint32_t max_batch = 0,
+                             Da3Precision precision = DA3_PRECISION_AUTO, const char* device = "cpu",
+                             std::vector<std::string>* notices = nullptr, uint32_t threads = 0) {
+  Da3EngineConfig config{};
+  config.struct_size = sizeof config;
+  config.model = model.c_str();
+  config.device = device;
+  config.precision = precision;
+  config.max_batch = max_batch;
+  config.threads = threads;
+  config.user = notices;
+  if (notices)
+    config.notice = [](void* user, const char* text) {
+      static_cast<std::vector<std::string>*>(user)->push_back(text);
+    };
+  return EngineModule::instance().open(config);
+}
+
+// Pixels of some views; `padding` bytes between rows hold rubbish.
+class Pictures {
+ public:
+  Pictures(int index, int views, int width = kWidth, int height = kHeight, int padding = 0)
+      : width_(width), height_(height) {
+    for (int v = 0; v < views; ++v) {
+      std::vector<uint8_t> dense(size_t(width) * height * 3);
+      synthetic::fill_rgb(dense.data(), width, height, index * 17 + v);
+      std::vector<uint8_t> rows(size_t(3 * width + padding) * height, 0xEE);
+      for (int y = 0; y < height; ++y)
+        std::copy_n(dense.begin() + y * 3 * width, 3 * width, rows.begin() + y * (3 * width + padding));
+      pixels_.push_back(std::move(rows));
+      views_.push_back({pixels_.back().data(), 3 * width + padding});
+    }
+  }
+  Da3Request request(uint32_t outputs = DA3_OUTPUT_DEPTH, const void* stream = nullptr) const {
+    Da3Request r{};
+    r.struct_size = sizeof r;
+    r.stream = stream;
+    r.views = views_.data();
+    r.n_views = uint32_t(views_.size());
+    r.width = width_;
+    r.height = height_;
+    r.outputs = outputs;
+    r.ref_view_strategy = DA3_REF_VIEW_SADDLE_BALANCED;
+    return r;
+  }
+  // What the network gets, by the definition.
+  Tensor normalised() const {
+    const float mean[3] = {0.485f, 0.456f, 0.406f}, deviation[3] = {0.229f, 0.224f, 0.225f};
+    Tensor out = at::empty({1, int64_t(views_.size()), 3, height_, width_}, at::TensorOptions(at::kFloat));
+    float* p = out.data_ptr<float>();
+    for (const Da3View& view : views_)
+      for (int c = 0; c < 3; ++c)
+        for (int y = 0; y < height_; ++y)
+          for (int x = 0; x < width_; ++x)
+            *p++ = (float(view.rgb[y * view.stride + 3 * x + c]) / 255.0f - mean[c]) / deviation[c];
+    return out;
+  }
+
+ private:
+  int width_, height_;
+  std::deque<std::vector<uint8_t>> pixels_;
+  std::vector<Da3View> views_;
+};
+
+// A place where a callback waits until the test lets it go.
+class Gate {
+ public:
+  void open() {
+    const std::lock_guard<std::mutex> guard(lock_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  void pass() {
+    std::unique_lock<std::mutex> guard(lock_);
+    reached_ = true;
+    changed_.notify_all();
+    changed_.wait(guard, [&] { return open_; });
+  }
+  void wait_until_reached() {
+    std::unique_lock<std::mutex> guard(lock_);
+    changed_.wait(guard, [&] { return reached_; });
+  }
+
+ private:
+  std::mutex lock_;
+  std::condition_variable changed_;
+  bool open_ = false, reached_ = false;
+};
+
+// What became of a request.
+class Ticket {
+ public:
+  explicit Ticket(Gate* gate = nullptr) : gate_(gate) {}
+  ~Ticket() {
+    if (result_) EngineModule::instance().api().result_unref(result_);
+  }
+  Ticket(const Ticket&) = delete;
+
+  void submit(Engine& engine, Da3Request request) {
+    request.done = done;
+    request.user = this;
+    engine.submit(request);
+  }
+  // Waits for the callback.
+  Da3ErrorCode code() {
+    wait();
+    return code_;
+  }
+  const std::string& message() {
+    wait();
+    return message_;
+  }
+  const Da3ResultData& data() {
+    wait();
+    REQUIRE_MESSAGE(result_ != nullptr, message_);
+    return *EngineModule::instance().api().result_data(result_);
+  }
+  int calls() {
+    const std::lock_guard<std::mutex> guard(lock_);
+    return calls_;
+  }
+  std::vector<Ticket*>* order = nullptr;  // appended to on completion
+  std::mutex* order_lock = nullptr;
+
+ private:
+  static void done(void* user, Da3Result* result, const Da3Error* error) {
+    auto* self = static_cast<Ticket*>(user);
+    if (self->order) {
+      const std::lock_guard<std::mutex> guard(*self->order_lock);
+      self->order->push_back(self);
+    }
+    if (self->gate_) self->gate_->pass();
+    const std::lock_guard<std::mutex> guard(self->lock_);
+    ++self->calls_;
+    self->result_ = result;
+    if (error) {
+      self->code_ = error->code;
+      self->message_ = error->message ? error->message : "";
+    }
+    self->changed_.notify_all();
+  }
+  void wait() {
+    std::unique_lock<std::mutex> guard(lock_);
+    changed_.wait(guard, [&] { return calls_ > 0; });
+  }
+
+  Gate* gate_;
+  std::mutex lock_;
+  std::condition_variable changed_;
+  int calls_ = 0;
+  Da3ErrorCode code_ = DA3_OK;
+  std::string message_;
+  Da3Result* result_ = nullptr;
+};
+
+Tensor plane(const float* data, std::vector<int64_t> shape) {
+  REQUIRE(data != nullptr);
+  return at::from_blob(const_cast<float*>(data), shape, at::TensorOptions(at::kFloat)).clone();
+}
+
+Tensor depth_of(const Da3ResultData& d) {
+  return plane(d.depth, {d.n_views, d.height, d.width});
+}
+
+Refusal open_refusal(const std::string& model, const char* device = "cpu",
+                     Da3Precision precision = DA3_PRECISION_AUTO) {
+  return refusal_of([&] { open(model, 0, precision, device); });
+}
+
+// The refusal of a request that must not be accepted.
+Refusal submit_refusal(Engine& engine, Da3Request request) {
+  Ticket ticket;
+  const Refusal r = refusal_of([&] { ticket.submit(engine, request); });
+  CHECK(ticket.calls() == 0);
+  CHECK(r.code != DA3_OK);
+  CHECK(!r.message.empty());
+  return r;
+}
+
+// Keeps the engine's worker inside a callback, so that what is submitted meanwhile waits.
+struct Busy {
+  Gate gate;
+  Ticket ticket{&gate};
+  Pictures pictures{99, 1, 14, 14};
+  explicit Busy(Engine& engine, const void* stream = nullptr) {
+    ticket.submit(engine, pictures.request(DA3_OUTPUT_DEPTH, stream));
+    gate.wait_until_reached();
+  }
+  ~Busy() {
+    gate.open();
+    ticket.code();
+  }
+};
+
+// The network of a folder, used directly. (Of the same file: sums over rows depend on where in memory they
+// lie.)
+class Direct {
+ public:
+  Direct(const std::string& folder, const json& description)
+      : weights_(Checkpoint::open(folder)), network_(make_network(tiny_config(description), weights_, {})) {}
+  NetworkOutput operator()(const Pictures& pictures, const NetworkOptions& options = {}) const {
+    return network_->forward(pictures.normalised(), options, {});
+  }
+
+ private:
+  CheckpointWeights weights_;
+  std::unique_ptr<Network> network_;
+};
+
+geometry::Matrix34 pose_at(const float* p) {
+  geometry::Matrix34 m;
+  for (int i = 0; i < 12; ++i) m(i / 4, i % 4) = p[i];
+  return m;
+}
+
+}  // namespace
+
+TEST_SUITE("open") {
+  TEST_CASE("a folder: what the model is") {
+    std::vector<std::string> notices;
+    const auto engine = open(Models::any_view(), 3, DA3_PRECISION_AUTO, "cpu", &notices);
+    const Da3ModelInfo& info = engine->info();
+    CHECK(std::string(info.name) == "tiny");
+    CHECK(std::string(info.source) == Models::any_view());
+    CHECK(std::string(info.weights_hash).size() == 16);
+    CHECK(std::string(info.licence) == "");
+    CHECK(std::string(info.device) == "cpu");
+    CHECK(std::string(info.runtime).find("LibTorch ") == 0);
+    CHECK(info.precision == DA3_PRECISION_FP32);
+    CHECK(info.kind == DA3_KIND_RELATIVE);
+    CHECK(info.outputs == kAllOutputs);
+    CHECK(info.max_batch == 3);
+    CHECK(info.synthetic == 0);
+    CHECK(info.focal_normalised == 0);
+    uint64_t parameters = 0;
+    for (const auto& k : network_keys(tiny_config(tiny_any_view()))) {
+      uint64_t n = 1;
+      for (int64_t s : k.shape) n *= uint64_t(s);
+      parameters += n;
+    }
+    CHECK(info.parameters == parameters);
+    CHECK(notices.empty());
+  }
+
+  TEST_CASE("other kinds of models") {
+    CHECK(open(Models::mono())->info().outputs == (DA3_OUTPUT_DEPTH | DA3_OUTPUT_SKY));
+    const auto nested = open(Models::nested());
+    CHECK(nested->info().kind == DA3_KIND_METRIC);
+    CHECK(nested->info().outputs == kAllOutputs);
+    // What a request cannot get is not promised either.
+    CHECK(open(Models::gaussians())->info().outputs == kAllOutputs);
+  }
+
+  TEST_CASE("a synthetic model: says so, and the seed makes another one") {
+    std::vector<std::string> notices;
+    const auto engine = open("synthetic:da3-small", 0, DA3_PRECISION_AUTO, "auto", &notices);
+    CHECK(engine->info().synthetic == 1);
+    CHECK(std::string(engine->info().name) == "da3-small");
+    CHECK(std::string(engine->info().source) == "synthetic:da3-small");
+    CHECK(engine->info().max_batch >= 1);
+    REQUIRE(notices.size() == 1);
+    CHECK(notices[0].find("not a trained model") != std::string::npos);
+    const auto zero = open("synthetic:da3-small?seed=0");
+    CHECK(std::string(zero->info().weights_hash) == engine->info().weights_hash);
+    const auto other = open("synthetic:da3-small?seed=5");
+    CHECK(std::string(other->info().weights_hash) != engine->info().weights_hash);
+    const Pictures pictures(1, 1, 14, 14);
+    Ticket a, b, c;
+    a.submit(*engine, pictures.request());
+    b.submit(*other, pictures.request());
+    c.submit(*zero, pictures.request());
+    CHECK(!same_bits(depth_of(a.data()), depth_of(b.data())));
+    CHECK(same_bits(depth_of(a.data()), depth_of(c.data())));
+  }
+
+  TEST_CASE("no model") {
+    const Refusal r = open_refusal("");
+    CHECK(r.code == DA3_ERROR_SETTINGS);
+    CHECK(r.says("synthetic:da3-small"));
+    Da3EngineConfig config{};
+    config.struct_size = sizeof config;
+    CHECK(refusal_of([&] { EngineModule::instance().open(config); }).code == DA3_ERROR_SETTINGS);
+  }
+
+  TEST_CASE("a model that is not there, that is none, that does not fit") {
+    const TempDir temp;
+    const Refusal missing = open_refusal(temp / "none.safetensors");
+    CHECK(missing.code == DA3_ERROR_NOT_FOUND);
+    CHECK(missing.says("none.safetensors"));
+    CHECK(open_refusal(temp.write("text.safetensors", "hello, this is no tensor")).code ==
+          DA3_ERROR_WRONG_TYPE);
+    const json any_view = tiny_any_view();
+    StoredTensors tensors = synthetic_tensors(tiny_config(any_view));
+    const std::string whole = file_of(tensors);
+    CHECK(open_refusal(temp.write("cut.safetensors", whole.substr(0, whole.size() - 1))).code ==
+          DA3_ERROR_WRONG_TYPE);
+    tensors.erase("model.cam_dec.fc_t.bias");
+    const Refusal incomplete = open_refusal(write_model(temp, "incomplete", any_view, tensors));
+    CHECK(incomplete.code == DA3_ERROR_WRONG_TYPE);
+    CHECK(incomplete.says("1 keys missing"));
+    CHECK(incomplete.detail.find("cam_dec.fc_t.bias") != std::string::npos);
+    temp.write("incomplete/config.json", R"({"model_name": "da3-gigantic"})");
+    CHECK(open_refusal(temp / "incomplete").says("da3-gigantic"));
+  }
+
+  TEST_CASE("synthetic models that are none") {
+    CHECK(open_refusal("synthetic:da3-enormous").code == DA3_ERROR_SETTINGS);
+    CHECK(open_refusal("synthetic:da3-enormous").says("da3-small"));
+    CHECK(open_refusal("synthetic:").code == DA3_ERROR_SETTINGS);
+    for (const char* query :
+         {"?seed=", "?seed=-1", "?seed=1x", "?seed=99999999999999999999", "?sead=1", "?", "?seed=1&x=2"}) {
+      CAPTURE(query);
+      const Refusal r = open_refusal(std::string("synthetic:da3-small") + query);
+      CHECK(r.code == DA3_ERROR_SETTINGS);
+      CHECK(r.says("synthetic:NAME?seed=N"));
+    }
+  }
+
+  TEST_CASE("devices") {
+    for (const char* word : {"gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:1000", "cpu:0", " cpu"}) {
+      CAPTURE(word);
+      const Refusal r = open_refusal(Models::any_view(), word);
+      CHECK(r.code == DA3_ERROR_SETTINGS);
+      CHECK(r.says(std::string("'") + word + "'"));
+      CHECK(r.says("cuda:N"));
+    }
+    if (!at::hasCUDA()) {
+      for (const char* word : {"cuda", "cuda:0", "cuda:7"}) {
+        const Refusal r = open_refusal(Models::any_view(), word);
+        CHECK(r.code == DA3_ERROR_DEVICE);
+        CHECK(r.says("CPU build"));
+        CHECK(r.says("device=cpu"));
+      }
+    }
+    if (!at::hasMPS()) CHECK(open_refusal(Models::any_view(), "mps").code == DA3_ERROR_DEVICE);
+  }
+
+  TEST_CASE("precisions of the CPU") {
+    const Refusal r = open_refusal(Models::any_view(), "cpu", DA3_PRECISION_FP16);
+    CHECK(r.code == DA3_ERROR_UNSUPPORTED);
+    CHECK(r.says("fp16"));
+    CHECK(r.says("bf16"));
+    CHECK(open(Models::any_view(), 0, DA3_PRECISION_BF16)->info().precision == DA3_PRECISION_BF16);
+    CHECK(open_refusal(Models::any_view(), "cpu", Da3Precision(42)).code == DA3_ERROR_SETTINGS);
+  }
+
+  TEST_CASE("a caller of another interface version") {
+    Da3EngineConfig config{};
+    config.struct_size = sizeof config - 1;
+    config.model = "synthetic:da3-small";
+    CHECK(refusal_of([&] { EngineModule::instance().open(config); }).code == DA3_ERROR_LIBRARY);
+  }
+
+  TEST_CASE("an error is optional, and clearing it is safe") {
+    const Da3EngineApi& api = EngineModule::instance().api();
+    Da3EngineConfig config{};
+    config.struct_size = sizeof config;
+    CHECK(api.open(&config, nullptr) == nullptr);
+    CHECK(api.open(nullptr, nullptr) == nullptr);
+    Da3Error error{};
+    CHECK(api.open(&config, &error) == nullptr);
+    CHECK(error.message != nullptr);
+    api.error_clear(&error);
+    CHECK(error.message == nullptr);
+    api.error_clear(&error);
+    api.error_clear(nullptr);
+    api.close(nullptr);
+    api.result_unref(nullptr);
+    CHECK(std::string(api.runtime()).find("LibTorch") == 0);
+  }
+
+  TEST_CASE("threads are the first one's choice") {
+    const auto first = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", nullptr, 2);
+    std::vector<std::string> notices;
+    const auto same = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", &notices, 2);
+    CHECK(notices.empty());
+    const auto other = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", &notices, 3);
+    REQUIRE(notices.size() == 1);
+    CHECK(notices[0].find("threads") != std::string::npos);
+    CHECK(std::string(first->info().runtime).find("2 CPU threads") != std::string::npos);
+  }
+}
+
+TEST_SUITE("sharing") {
+  TEST_CASE("the same weights are loaded once, also from another folder") {
+    const auto a = open(Models::any_view(), 1), b = open(Models::any_view() + "/model.safetensors", 5);
+    // The texts live in the model: one model, one text.
+    CHECK(a->info().weights_hash == b->info().weights_hash);
+    CHECK(a->info().max_batch == 1);
+    CHECK(b->info().max_batch == 5);
+    const TempDir temp;
+    const auto copy = open(write_model(temp, "copy", tiny_any_view()));
+    CHECK(copy->info().weights_hash == a->info().weights_hash);
+  }
+
+  TEST_CASE("another precision, other weights or another configuration are another engine") {
+    const auto a = open(Models::any_view());
+    CHECK(open(Models::any_view(), 0, DA3_PRECISION_BF16)->info().weights_hash != a->info().weights_hash);
+    CHECK(open(Models::mono())->info().weights_hash != a->info().weights_hash);
+    const TempDir temp;
+    StoredTensors tensors = synthetic_tensors(tiny_config(tiny_any_view()));
+    tensors["model.cam_dec.fc_t.bias"] = store(at::zeros({3}, at::TensorOptions(at::kFloat)));
+    const auto other = open(write_model(temp, "other", tiny_any_view(), tensors));
+    CHECK(std::string(other->info().weights_hash) != a->info().weights_hash);
+    // The same file and name, but other layers go to the head.
+    json layers = tiny_any_view();
+    layers["config"]["net"]["out_layers"] = {2, 3, 5, 7};
+    const auto changed = open(write_model(temp, "changed", layers));
+    CHECK(changed->info().weights_hash != a->info().weights_hash);
+    const Pictures pictures(1, 1);
+    Ticket x, y;
+    x.submit(*a, pictures.request());
+    y.submit(*changed, pictures.request());
+    CHECK(!same_bits(depth_of(x.data()), depth_of(y.data())));
+  }
+
+  TEST_CASE("one closes, the other works on; all close, and it opens again") {
+    const Pictures pictures(1, 1);
+    auto a = open(Models::any_view()), b = open(Models::any_view());
+    a.reset();
+    Ticket first, second;
+    first.submit(*b, pictures.request());
+    CHECK(first.code() == DA3_OK);
+    b.reset();
+    const auto c = open(Models::any_view());
+    second.submit(*c, pictures.request());
+    CHECK(same_bits(depth_of(first.data()), depth_of(second.data())));
+  }
+
+  TEST_CASE("many threads open and close at once") {
+    std::vector<std::thread> threads;
+    std::atomic<int> good{0};
+    const Pictures pictures(1, 1, 14, 14);
+    for (int t = 0; t < 6; ++t)
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < 4; ++i) {
+          const auto engine = open(t % 2 ? Models::any_view() : Models::mono());
+          Ticket ticket;
+          ticket.submit(*engine, pictures.request());
+          if (ticket.code() == DA3_OK) ++good;
+        }
+      });
+    for (auto& t : threads) t.join();
+    CHECK(good == 24);
+  }
+}
+
+TEST_SUITE("results") {
+  TEST_CASE("are the network's, bit for bit, for every output") {
+    const auto engine = open(Models::any_view(), 1);
+    const Direct network(Models::any_view(), tiny_any_view());
+    for (const int views : {1, 2, 4}) {
+      const Pictures pictures(3, views, kWidth, kHeight, views == 2 ? 13 : 0);
+      Ticket ticket;
+      ticket.submit(*engine, pictures.request(kAllOutputs));
+      const Da3ResultData& d = ticket.data();
+      NetworkOptions options;
+      options.want_ray = true;
+      const NetworkOutput out = network(pictures, options);
+      CHECK(d.struct_size == sizeof d);
+      CHECK(d.n_views == uint32_t(views));
+      CHECK(d.width == kWidth);
+      CHECK(d.height == kHeight);
+      CHECK(d.ray_width == 32);
+      CHECK(d.ray_height == 24);
+      CHECK(same_bits(depth_of(d), out.depth[0]));
+      CHECK(same_bits(plane(d.confidence, {views, kHeight, kWidth}), out.confidence[0]));
+      CHECK(same_bits(plane(d.ray, {views, 24, 32, 6}), out.ray[0]));
+      CHECK(same_bits(plane(d.ray_confidence, {views, 24, 32}), out.ray_confidence[0]));
+      CHECK(same_bits(plane(d.extrinsics, {views, 3, 4}), out.extrinsics[0]));
+      CHECK(same_bits(plane(d.intrinsics, {views, 3, 3}), out.intrinsics[0]));
+      CHECK(d.sky == nullptr);
+      CHECK(d.kind == DA3_KIND_RELATIVE);
+      CHECK(d.scale_factor == 1.0f);
+      CHECK(d.batch == 1);
+      CHECK(d.queued_ns >= 0);
+      CHECK(d.inference_ns > 0);
+    }
+  }
+
+  TEST_CASE("hold what was asked for and nothing else; depth always") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(1, 2);
+    for (const uint32_t outputs : {0u, uint32_t(DA3_OUTPUT_CONFIDENCE), uint32_t(DA3_OUTPUT_POSE),
+                                   uint32_t(DA3_OUTPUT_RAY | DA3_OUTPUT_DEPTH)}) {
+      CAPTURE(outputs);
+      Ticket ticket;
+      ticket.submit(*engine, pictures.request(outputs));
+      const Da3ResultData& d = ticket.data();
+      CHECK(d.depth != nullptr);
+      CHECK((d.confidence != nullptr) == bool(outputs & DA3_OUTPUT_CONFIDENCE));
+      CHECK((d.extrinsics != nullptr) == bool(outputs & DA3_OUTPUT_POSE));
+      CHECK((d.intrinsics != nullptr) == bool(outputs & DA3_OUTPUT_POSE));
+      CHECK((d.ray != nullptr) == bool(outputs & DA3_OUTPUT_RAY));
+      CHECK((d.ray_width != 0) == bool(outputs & DA3_OUTPUT_RAY));
+    }
+  }
+
+  TEST_CASE("the ray pose and the reference strategy reach the network") {
+    const auto engine = open(Models::any_view());
+    const Direct network(Models::any_view(), tiny_any_view());
+    const Pictures pictures(3, 3);
+    Da3Request request = pictures.request(DA3_OUTPUT_POSE);
+    request.use_ray_pose = 1;
+    request.ref_view_strategy = DA3_REF_VIEW_MIDDLE;
+    Ticket ticket;
+    ticket.submit(*engine, request);
+    NetworkOptions options;
+    options.use_ray_pose = true;
+    options.ref_view_strategy = DA3_REF_VIEW_MIDDLE;
+    const NetworkOutput out = network(pictures, options);
+    CHECK(same_bits(plane(ticket.data().extrinsics, {3, 3, 4}), out.extrinsics[0]));
+    CHECK(same_bits(depth_of(ticket.data()), out.depth[0]));
+    CHECK(ticket.data().ray == nullptr);
+  }
+
+  TEST_CASE("of a mono model") {
+    const auto engine = open(Models::mono());
+    const Pictures pictures(3, 2);
+    Ticket ticket;
+    ticket.submit(*engine, pictures.request(DA3_OUTPUT_SKY));
+    const NetworkOutput out = Direct(Models::mono(), tiny_mono())(pictures);
+    CHECK(same_bits(depth_of(ticket.data()), out.depth[0]));
+    CHECK(same_bits(plane(ticket.data().sky, {2, kHeight, kWidth}), out.sky[0]));
+  }
+
+  TEST_CASE("of a nested model are metric, unless nothing could be fitted") {
+    const Pictures pictures(3, 2);
+    const auto engine = open(Models::nested());
+    Ticket ticket;
+    ticket.submit(*engine, pictures.request(DA3_OUTPUT_CONFIDENCE));
+    const NetworkOutput out = Direct(Models::nested(), tiny_nested())(pictures);
+    CHECK(same_bits(depth_of(ticket.data()), out.depth[0]));
+    CHECK(ticket.data().kind == DA3_KIND_METRIC);
+    CHECK(ticket.data().metric_valid == 1);
+    CHECK(ticket.data().scale_factor == out.scale[0].item<float>());
+    CHECK(ticket.data().extrinsics == nullptr);
+
+    const TempDir temp;
+    StoredTensors tensors = synthetic_tensors(tiny_config(tiny_nested()));
+    tensors["model.da3_metric.head.scratch.sky_output_conv2.2.bias"] =
+        store(at::full({1}, 100.0, at::TensorOptions(at::kFloat)));
+    const auto sky = open(write_model(temp, "sky", tiny_nested(), tensors));
+    Ticket all_sky;
+    all_sky.submit(*sky, pictures.request());
+    CHECK(sky->info().kind == DA3_KIND_METRIC);
+    CHECK(all_sky.data().kind == DA3_KIND_RELATIVE);
+    CHECK(all_sky.data().metric_valid == 0);
+    CHECK(all_sky.data().scale_factor == 1.0f);
+  }
+
+  TEST_CASE("outlive references, engine and pixels") {
+    const Da3EngineApi& api = EngineModule::instance().api();
+    auto engine = open(Models::any_view());
+    Tensor before;
+    struct Kept {
+      Gate gate;
+      Da3Result* result = nullptr;
+    } kept;
+    kept.gate.open();
+    {
+      const Pictures pictures(1, 1);
+      Da3Request request = pictures.request();
+      request.user = &kept;
+      request.done = [](void* user, Da3Result* result, const Da3Error*) {
+        static_cast<Kept*>(user)->result = result;
+        static_cast<Kept*>(user)->gate.pass();
+      };
+      engine->submit(request);
+      kept.gate.wait_until_reached();
+      before = depth_of(*api.result_data(kept.result));
+    }
+    CHECK(api.result_ref(kept.result) == kept.result);
+    api.result_unref(kept.result);
+    engine.reset();
+    CHECK(same_bits(depth_of(*api.result_data(kept.result)), before));
+    api.result_unref(kept.result);
+  }
+}
+
+TEST_SUITE("known cameras") {
+  TEST_CASE("come back as given, and depth is in their units") {
+    const auto engine = open(Models::any_view(), 4);
+    const Direct network(Models::any_view(), tiny_any_view());
+    for (const int views : {1, 2, 3}) {
+      CAPTURE(views);
+      const Pictures pictures(5, views);
+      auto [e, k] = make_cameras(1, views);
+      e.select(3, 3).mul_(2.5);
+      Da3Request request = pictures.request(DA3_OUTPUT_POSE | DA3_OUTPUT_CONFIDENCE);
+      std::vector<float> extrinsics(e.data_ptr<float>(), e.data_ptr<float>() + e.numel());
+      request.extrinsics = extrinsics.data();
+      request.intrinsics = k.data_ptr<float>();
+      Ticket ticket;
+      ticket.submit(*engine, request);
+      std::fill(extrinsics.begin(), extrinsics.end(), -1.0f);  // submit() has copied them
+      CHECK(same_bits(plane(ticket.data().extrinsics, {views, 3, 4}), e[0]));
+      CHECK(same_bits(plane(ticket.data().intrinsics, {views, 3, 3}), k[0]));
+
+      std::vector<geometry::Matrix34> given, predicted;
+      for (int v = 0; v < views; ++v) given.push_back(pose_at(e.data_ptr<float>() + v * 12));
+      NetworkOptions options;
+      options.extrinsics = e.clone();
+      float* p = options.extrinsics.data_ptr<float>();
+      for (const auto& pose : geometry::normalise_extrinsics(given))
+        for (int i = 0; i < 12; ++i) *p++ = float(pose.data()[i]);
+      options.intrinsics = k;
+      const NetworkOutput out = network(pictures, options);
+      for (int v = 0; v < views; ++v) predicted.push_back(pose_at(out.extrinsics.data_ptr<float>() + v * 12));
+      const double scale = geometry::align_trajectories(given, predicted).scale;
+      CHECK(same_bits(plane(ticket.data().confidence, {views, kHeight, kWidth}), out.confidence[0]));
+      CHECK(distance(depth_of(ticket.data()), out.depth[0] / scale) < 1e-6);
+      CHECK((scale == 1.0) == (views == 1));
+    }
+  }
+
+  TEST_CASE("twice as far apart: depth is twice as large") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(5, 3);
+    auto [e, k] = make_cameras(1, 3);
+    auto run = [&, k = k](const Tensor& extrinsics) {
+      Da3Request request = pictures.request();
+      request.extrinsics = extrinsics.data_ptr<float>();
+      request.intrinsics = k.data_ptr<float>();
+      Ticket ticket;
+      ticket.submit(*engine, request);
+      CHECK(ticket.data().extrinsics == nullptr);  // not asked for
+      return depth_of(ticket.data());
+    };
+    const Tensor once = run(e);
+    const Tensor twice = e.clone();
+    twice.select(3, 3).mul_(2);
+    CHECK(distance(run(twice), once * 2) < 1e-3);
+  }
+
+  TEST_CASE("differ between the items of a batch") {
+    const auto engine = open(Models::any_view(), 4);
+    const Pictures pictures(5, 3);
+    const auto [e, k] = make_cameras(3, 3);
+    std::vector<Tensor> alone;
+    std::deque<Ticket> tickets;
+    auto submit = [&, &e = e, &k = k](int64_t b) {
+      Da3Request request = pictures.request();
+      request.extrinsics = e.data_ptr<float>() + b * 36;
+      request.intrinsics = k.data_ptr<float>() + b * 27;
+      tickets.emplace_back();
+      tickets.back().submit(*engine, request);
+    };
+    for (int64_t b = 0; b < 3; ++b) {
+      submit(b);
+      alone.push_back(depth_of(tickets.back().data()));
+    }
+    {
+      const Busy busy(*engine);
+      for (int64_t b = 0; b < 3; ++b) submit(b);
+    }
+    for (size_t b = 0; b < 3; ++b) {
+      CHECK(tickets[3 + b].data().batch == 3);
+      CHECK(distance(depth_of(tickets[3 + b].data()), alone[b]) < 1e-3);
+    }
+  }
+
+  TEST_CASE("that are incomplete or impossible are refused before they can spoil a batch") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(5, 2);
+    const auto [e, k] = make_cameras(1, 2);
+    Da3Request request = pictures.request();
+    request.extrinsics = e.data_ptr<float>();
+    CHECK(submit_refusal(*engine, request).says("both or none"));
+    request.extrinsics = nullptr;
+    request.intrinsics = k.data_ptr<float>();
+    CHECK(submit_refusal(*engine, request).says("both or none"));
+    for (const float value : {NAN, INFINITY, -INFINITY}) {
+      const Tensor bad_e = e.clone(), bad_k = k.clone();
+      bad_e[0][1][2][3] = value;
+      bad_k[0][1][0][0] = value;
+      request.extrinsics = bad_e.data_ptr<float>();
+      request.intrinsics = k.data_ptr<float>();
+      CHECK(submit_refusal(*engine, request).says("view 1"));
+      request.extrinsics = e.data_ptr<float>();
+      request.intrinsics = bad_k.data_ptr<float>();
+      CHECK(submit_refusal(*engine, request).says("view 1"));
+    }
+    for (const double focal : {0.0, -300.0}) {
+      const Tensor bad_k = k.clone();
+      bad_k[0][0][1][1] = focal;
+      request.intrinsics = bad_k.data_ptr<float>();
+      CHECK(submit_refusal(*engine, request).says("focal"));
+    }
+    const Tensor no_rotation = e.clone();
+    no_rotation[0][0].zero_();
+    request.extrinsics = no_rotation.data_ptr<float>();
+    request.intrinsics = k.data_ptr<float>();
+    CHECK(submit_refusal(*engine, request).says("rotation"));
+    const Tensor mirrored = e.clone();
+    mirrored[0][1].select(1, 1).neg_();
+    request.extrinsics = mirrored.data_ptr<float>();
+    CHECK(submit_refusal(*engine, request).says("rotation"));
+  }
+}
+
+TEST_SUITE("requests that are refused") {
+  TEST_CASE("sizes, strides, pixels") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(1, 2);
+    for (const auto& [w, h] :
+         {std::pair<int, int>{55, 42}, {56, 43}, {0, 42}, {56, 0}, {-14, 42}, {7, 7}, {13, 14}}) {
+      Da3Request request = pictures.request();
+      request.width = w;
+      request.height = h;
+      const Refusal r = submit_refusal(*engine, request);
+      CHECK(r.code == DA3_ERROR_SETTINGS);
+      CHECK(r.says(std::to_string(w) + "x" + std::to_string(h)));
+      CHECK(r.says("multiple of 14"));
+    }
+    for (const int stride : {3 * kWidth - 1, 0, -3 * kWidth}) {
+      Da3Request request = pictures.request();
+      const std::vector<Da3View> views = {request.views[0], {request.views[1].rgb, stride}};
+      request.views = views.data();
+      CHECK(submit_refusal(*engine, request).says("View 1"));
+    }
+    Da3Request request = pictures.request();
+    const std::vector<Da3View> views = {{nullptr, 3 * kWidth}, request.views[1]};
+    request.views = views.data();
+    CHECK(submit_refusal(*engine, request).says("View 0"));
+    // A width whose rows would not fit a stride.
+    request = pictures.request();
+    request.width = 14 * 100000000;
+    CHECK(submit_refusal(*engine, request).code == DA3_ERROR_SETTINGS);
+  }
+
+  TEST_CASE("incomplete ones") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(1, 1);
+    Da3Request request = pictures.request();
+    request.n_views = 0;
+    CHECK(submit_refusal(*engine, request).says("incomplete"));
+    request = pictures.request();
+    request.views = nullptr;
+    CHECK(submit_refusal(*engine, request).says("incomplete"));
+    request = pictures.request();
+    request.struct_size = sizeof request - 4;
+    CHECK(submit_refusal(*engine, request).code == DA3_ERROR_SETTINGS);
+    request = pictures.request();  // no done()
+    CHECK(refusal_of([&] { engine->submit(request); }).code == DA3_ERROR_SETTINGS);
+    request.ref_view_strategy = Da3RefViewStrategy(9);
+    CHECK(submit_refusal(*engine, request).says("9"));
+  }
+
+  TEST_CASE("outputs that the model does not have") {
+    const Pictures pictures(1, 1);
+    const auto any_view = open(Models::any_view()), mono = open(Models::mono()),
+               gaussians = open(Models::gaussians());
+    const Refusal sky = submit_refusal(*any_view, pictures.request(DA3_OUTPUT_SKY));
+    CHECK(sky.code == DA3_ERROR_UNSUPPORTED);
+    CHECK(sky.says("sky"));
+    CHECK(sky.says("'tiny'"));
+    const Refusal several =
+        submit_refusal(*mono, pictures.request(DA3_OUTPUT_POSE | DA3_OUTPUT_CONFIDENCE | DA3_OUTPUT_SKY));
+    CHECK(several.code == DA3_ERROR_UNSUPPORTED);
+    CHECK(several.says("does not compute confidence, pose"));
+    CHECK(several.says("has depth, sky"));
+    CHECK(submit_refusal(*gaussians, pictures.request(DA3_OUTPUT_GAUSSIANS)).says("Gaussians"));
+    CHECK(submit_refusal(*mono, pictures.request(1u << 20)).code == DA3_ERROR_UNSUPPORTED);
+    Da3Request ray_pose = pictures.request();
+    ray_pose.use_ray_pose = 1;
+    CHECK(submit_refusal(*mono, ray_pose).says("ray"));
+    const auto [e, k] = make_cameras(1, 1);
+    Da3Request known = pictures.request();
+    known.extrinsics = e.data_ptr<float>();
+    known.intrinsics = k.data_ptr<float>();
+    const Refusal cameras = submit_refusal(*mono, known);
+    CHECK(cameras.code == DA3_ERROR_UNSUPPORTED);
+    CHECK(cameras.says("'tiny-mono' has no camera encoder"));
+  }
+
+  TEST_CASE("and the engine lives on") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(1, 1);
+    submit_refusal(*engine, pictures.request(DA3_OUTPUT_SKY));
+    Ticket ticket;
+    ticket.submit(*engine, pictures.request());
+    CHECK(ticket.code() == DA3_OK);
+  }
+
+  TEST_CASE("more memory than there is: one error for this request, the next one works") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(1, 1);
+    Da3Request request = pictures.request();
+    // More bytes than a processor can address; no pixel is ever read.
+    request.width = request.height = 7000000;
+    const std::vector<Da3View> views = {{request.views[0].rgb, 3 * 7000000}};
+    request.views = views.data();
+    Ticket too_large, next;
+    too_large.submit(*engine, request);
+    CHECK(too_large.code() == DA3_ERROR_NO_MEMORY);
+    CHECK(too_large.message().find("7000000x7000000") != std::string::npos);
+    next.submit(*engine, pictures.request());
+    CHECK(next.code() == DA3_OK);
+    CHECK(too_large.calls() == 1);
+  }
+}
+
+TEST_SUITE("batches") {
+  TEST_CASE("requests that wait together run together, with the same results") {
+    const auto engine = open(Models::any_view(), 4);
+    std::deque<Pictures> pictures;
+    std::vector<Tensor> alone;
+    for (int i = 0; i < 4; ++i) {
+      pictures.emplace_back(i, 2);
+      Ticket ticket;
+      ticket.submit(*engine, pictures.back().request());
+      CHECK(ticket.data().batch == 1);
+      alone.push_back(depth_of(ticket.data()));
+    }
+    std::deque<Ticket> tickets(4);
+    const char streams[4] = {};
+    {
+      const Busy busy(*engine);
+      for (size_t i = 0; i < 4; ++i)
+        tickets[i].submit(*engine, pictures[i].request(DA3_OUTPUT_DEPTH, &streams[i]));
+    }
+    for (size_t i = 0; i < 4; ++i) {
+      CHECK(tickets[i].data().batch == 4);
+      CHECK(distance(depth_of(tickets[i].data()), alone[i]) < 2e-5);
+      CHECK(distance(depth_of(tickets[i].data()), alone[(i + 1) % 4]) > 1e-3);
+    }
+  }
+
+  TEST_CASE("of two clients of one engine, and never more than the smaller cap") {
+    const auto a = open(Models::any_view(), 8), b = open(Models::any_view(), 2);
+    std::deque<Ticket> tickets(5);
+    const Pictures pictures(1, 1);
+    {
+      const Busy busy(*a);
+      for (size_t i = 0; i < 5; ++i) tickets[i].submit(i % 2 ? *b : *a, pictures.request());
+    }
+    for (auto& t : tickets) {
+      CHECK(t.code() == DA3_OK);
+      CHECK(t.data().batch <= 3);
+    }
+    CHECK(tickets[0].data().batch == 2);
+  }
+
+  TEST_CASE("different requests run apart, in the order of their stream") {
+    const auto engine = open(Models::any_view(), 8);
+    const Pictures small(1, 1, 14, 14), large(1, 1, 28, 14), pair(1, 2, 14, 14);
+    std::vector<Ticket*> order;
+    std::mutex lock;
+    std::deque<Ticket> tickets(9);
+    {
+      const Busy busy(*engine);
+      for (size_t i = 0; i < 9; ++i) {
+        tickets[i].order = &order;
+        tickets[i].order_lock = &lock;
+        tickets[i].submit(*engine, (i % 3 == 0 ? small : i % 3 == 1 ? large : pair).request());
+      }
+    }
+    for (auto& t : tickets) CHECK(t.data().batch == 1);
+    REQUIRE(order.size() == 9);
+    for (size_t i = 0; i < 9; ++i) CHECK(order[i] == &tickets[i]);
+  }
+}
+
+TEST_SUITE("cancelling and closing") {
+  TEST_CASE("cancel takes out what waits of this stream, waits for what runs, touches nothing else") {
+    const auto engine = open(Models::any_view()), other = open(Models::any_view());
+    const Pictures pictures(1, 1, 14, 14);
+    const char stream_a = 0, stream_b = 0;
+    Gate gate;
+    Ticket running(&gate), waiting_1, waiting_2, of_b, of_other;
+    running.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    gate.wait_until_reached();
+    waiting_1.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    waiting_2.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    of_b.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_b));
+    of_other.submit(*other, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    auto cancelled = std::async(std::launch::async, [&] {
+      engine->cancel(&stream_a);
+      return running.calls();
+    });
+    CHECK(waiting_1.code() == DA3_ERROR_CANCELLED);
+    CHECK(waiting_2.code() == DA3_ERROR_CANCELLED);
+    CHECK(!waiting_1.message().empty());
+    CHECK(running.calls() == 0);
+    CHECK(of_b.calls() == 0);
+    gate.open();
+    CHECK(cancelled.get() == 1);  // it came back after the running one
+    CHECK(running.code() == DA3_OK);
+    CHECK(of_b.code() == DA3_OK);
+    CHECK(of_other.code() == DA3_OK);
+    for (Ticket* t : {&running, &waiting_1, &waiting_2, &of_b, &of_other}) CHECK(t->calls() == 1);
+    // The stream can go on.
+    Ticket again;
+    again.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    CHECK(again.code() == DA3_OK);
+  }
+
+  TEST_CASE("cancel of a stream without requests returns at once, however busy the engine is") {
+    const auto engine = open(Models::any_view());
+    const char busy_stream = 0, idle_stream = 0;
+    engine->cancel(nullptr);
+    const Busy busy(*engine, &busy_stream);
+    engine->cancel(&idle_stream);
+    CHECK(true);
+  }
+
+  TEST_CASE("close finishes what waits as cancelled, waits for what runs, and other clients go on") {
+    auto engine = open(Models::any_view());
+    const auto other = open(Models::any_view());
+    const Pictures pictures(1, 1, 14, 14);
+    Gate gate;
+    Ticket running(&gate), of_other;
+    std::deque<Ticket> waiting(5);
+    running.submit(*engine, pictures.request());
+    gate.wait_until_reached();
+    of_other.submit(*other, pictures.request());
+    for (Ticket& t : waiting) t.submit(*engine, pictures.request());
+    auto closed = std::async(std::launch::async, [&] { engine.reset(); });
+    for (Ticket& t : waiting) CHECK(t.code() == DA3_ERROR_CANCELLED);
+    CHECK(of_other.calls() == 0);
+    gate.open();
+    closed.get();
+    CHECK(running.calls() == 1);
+    CHECK(running.code() == DA3_OK);
+    CHECK(of_other.code() == DA3_OK);
+    for (Ticket& t : waiting) CHECK(t.calls() == 1);
+  }
+
+  TEST_CASE("close of an idle engine, and right after a submit") {
+    open(Models::any_view());
+    const Pictures pictures(1, 1, 14, 14);
+    for (int i = 0; i < 20; ++i) {
+      Ticket ticket;
+      auto engine = open(Models::any_view());
+      ticket.submit(*engine, pictures.request());
+      engine.reset();
+      CHECK(ticket.calls() == 1);
+      CHECK((ticket.code() == DA3_OK || ticket.code() == DA3_ERROR_CANCELLED));
+    }
+  }
+
+  TEST_CASE("threads submit and cancel at once: every request is answered exactly once, in order") {
+    const auto engine = open(Models::any_view(), 3);
+    const Pictures small(1, 1, 14, 14), large(2, 1, 14, 28);
+    constexpr size_t kThreads = 4, kEach = 40;
+    std::mutex locks[kThreads];
+    std::vector<Ticket*> orders[kThreads];
+    std::deque<Ticket> tickets[kThreads];
+    std::vector<std::thread> threads;
+    const char streams[kThreads] = {};
+    for (size_t t = 0; t < kThreads; ++t) {
+      tickets[t].resize(kEach);
+      threads.emplace_back([&, t] {
+        for (size_t i = 0; i < kEach; ++i) {
+          tickets[t][i].order = &orders[t];
+          tickets[t][i].order_lock = &locks[t];
+          tickets[t][i].submit(*engine, ((i / 3) % 2 ? large : small).request(DA3_OUTPUT_DEPTH, &streams[t]));
+          if (t != 0) continue;
+          if (i % 8 == 3) tickets[t][i].code();  // the first half of eight is done
+          if (i % 8 == 7) engine->cancel(&streams[t]);
+        }
+      });
+    }
+    for (auto& t : threads) t.join();
+    size_t cancelled = 0;
+    for (size_t t = 0; t < kThreads; ++t) {
+      for (Ticket& ticket : tickets[t]) {
+        const bool good = ticket.code() == DA3_OK;
+        CHECK((good || (t == 0 && ticket.code() == DA3_ERROR_CANCELLED)));
+        cancelled += !good;
+      }
+      CHECK(orders[t].size() == kEach);
+    }
+    // Where nothing was cancelled the order is that of submission.
+    for (size_t t = 1; t < kThreads; ++t)
+      for (size_t i = 0; i < kEach; ++i) CHECK(orders[t][i] == &tickets[t][i]);
+    CHECK(cancelled <= kEach / 2);
+    engine->cancel(nullptr);
+    for (auto& list : tickets)
+      for (Ticket& ticket : list) CHECK(ticket.calls() == 1);
+  }
+}
