@@ -107,10 +107,14 @@ GST_ELEMENT_REGISTER_DEFINE(da3infer, "da3infer", GST_RANK_NONE, GST_TYPE_DA3_IN
 
 namespace {
 
-GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE(
-    "sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(GST_VIDEO_FORMATS_ALL)));
-GstStaticPadTemplate source_template = GST_STATIC_PAD_TEMPLATE(
-    "src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS(GST_VIDEO_CAPS_MAKE(GST_VIDEO_FORMATS_ALL)));
+// Everything is taken; given the choice, what costs the least to convert comes first.
+#define DA3_INFER_CAPS \
+  GST_VIDEO_CAPS_MAKE("{ RGB, I420, NV12 }") ";" GST_VIDEO_CAPS_MAKE(GST_VIDEO_FORMATS_ALL)
+
+GstStaticPadTemplate sink_template =
+    GST_STATIC_PAD_TEMPLATE("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS(DA3_INFER_CAPS));
+GstStaticPadTemplate source_template =
+    GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS(DA3_INFER_CAPS));
 
 class ObjectLock {
  public:

@@ -92,7 +92,6 @@ GstFlowReturn InferStream::chain(GstBuffer* raw) {
     const InferSettings settings = settings_();
     // First of all: a list full of frames of a group that is never completed would wait for ever.
     if (group_ && group_->settings() != settings) close_group();
-    views_ = settings.views;
     const GstFlowReturn flow = wait_for_room(bound(settings.views));
     if (flow != GST_FLOW_OK) {
       if (flow == GST_FLOW_EOS) group_.reset();
@@ -543,7 +542,7 @@ GstClockTime InferStream::latency(GstClockTime duration) const {
     service = service_ns_;
   }
   // A frame may find the network busy, and the first of a group waits for the others.
-  return 2 * GstClockTime(service) + (views_ - 1) * duration;
+  return 2 * GstClockTime(service) + (settings_().views - 1) * duration;
 }
 
 InferStream::Statistics InferStream::statistics() const {

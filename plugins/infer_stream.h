@@ -10,7 +10,6 @@
 
 #include <gst/gst.h>
 
-#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -29,7 +28,7 @@ class InferStream {
     gint64 last_inference_ns = 0, last_queued_ns = 0;
   };
 
-  // `settings` is asked once a frame, by the sink pad's thread.
+  // `settings` is asked by any thread, without this object's lock held.
   InferStream(GstElement* element, GstPad* source_pad, std::function<InferSettings()> settings);
 
   // Between READY and PAUSED, while no pad is active. The engine must outlive the activity of the pads.
@@ -53,7 +52,7 @@ class InferStream {
   // 0 if unknown.
   GstClockTime latency(GstClockTime duration) const;
   // Most frames that wait in here.
-  guint capacity() const { return bound(views_); }
+  guint capacity() const { return bound(settings_().views); }
 
  private:
   struct EventUnref {
@@ -123,7 +122,6 @@ class InferStream {
   FrameInput input_;
   std::shared_ptr<InferGroup> group_;
   gint64 next_frame_ = 0, next_window_ = 0;
-  std::atomic<guint> views_ = 1;
 
   // Source pad's task only.
   guint forwards_seen_ = 0;

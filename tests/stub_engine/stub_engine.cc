@@ -30,6 +30,7 @@ struct Global {
   std::mutex mutex;
   std::condition_variable changed;
   Da3StubCounters counters{};
+  int outstanding = 0;
   int passes = 0;  // how many blocked requests may go; negative: all
   std::map<std::string, Da3Engine*> engines;
 };
@@ -202,6 +203,10 @@ Da3Result* compute(const Da3Engine& engine, const Request& item, uint32_t batch)
 void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t batch) {
   if (engine.hits("fail-at", item)) code = DA3_ERROR_FAILED;
   if (engine.hits("oom-at", item)) code = DA3_ERROR_NO_MEMORY;
+  {
+    const std::lock_guard lock(global().mutex);
+    --global().outstanding;  // before done(): its callee may submit the next one
+  }
   Da3Result* result = nullptr;
   if (code == DA3_OK && !engine.hits("no-result-at", item)) {
     result = compute(engine, item, batch);
@@ -225,6 +230,7 @@ void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t 
   const std::lock_guard lock(global().mutex);
   ++global().counters.finished;
   if (code == DA3_ERROR_CANCELLED) ++global().counters.cancelled;
+  global().changed.notify_all();
 }
 
 bool may_start(const Da3Engine& engine) {
@@ -395,6 +401,7 @@ int stub_submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
     g.counters.view_counts[g.counters.submitted] = int(request->n_views);
   }
   ++g.counters.submitted;
+  g.counters.most_outstanding = std::max(g.counters.most_outstanding, ++g.outstanding);
   g.counters.last_outputs = request->outputs;
   g.counters.last_ref_view_strategy = request->ref_view_strategy;
   g.counters.last_use_ray_pose = request->use_ray_pose;

@@ -37,6 +37,7 @@ typedef struct {
   int engines_alive;
   int submitted, finished;  /* requests; finished in any way */
   int cancelled;
+  int most_outstanding;     /* most requests that were submitted and not finished at one time */
   int results_alive;        /* results whose last reference has not been given back */
   int batches;
   int batch_sizes[DA3_STUB_MAX_BATCHES]; /* items of the first batches */
