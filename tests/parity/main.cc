@@ -69,7 +69,9 @@ int run(const da3::parity::Settings& settings) {
   using namespace da3::parity;
   std::ifstream stream(settings.directory + "/manifest.json");
   if (!stream) throw std::runtime_error("cannot read " + settings.directory + "/manifest.json");
-  const json manifest = json::parse(stream);
+  const json manifest = json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object())
+    throw std::runtime_error(settings.directory + "/manifest.json is no list of cases (not a JSON object)");
   da3::select_device(settings.device);  // throws when it does not exist
   da3::set_exact_arithmetic();
   const c10::InferenceMode inference;
