@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The one place that knows where tensors are stored: GstTensorMeta from GStreamer 1.26 on, an own meta
+// The one place that knows where tensors are stored: GstTensorMeta from GStreamer 1.28 on, an own meta
 // before.
 #include "gst/da3/da3tensor.h"
 
