@@ -98,6 +98,12 @@ int Builder::plain(Colour colour, double amount) {
 int Builder::lamp(Colour colour) { return material(Pattern::lamp, colour, colour, colour, 1, 0); }
 
 int Builder::any_plaster(double value) {
+  if (rng.chance(0.25)) {
+    // Wallpaper.
+    const double hue = rng.uniform(), strength = rng.uniform(0.1, 0.35);
+    return material(Pattern::weave, hsv(hue, strength, value), hsv(hue + 0.03, strength, value * 0.85),
+                    hsv(hue + rng.uniform(-0.2, 0.2), strength * 1.6, value * 0.8), rng.uniform(0.08, 0.25), 0.5);
+  }
   const Colour c = hsv(rng.uniform(), rng.uniform(0.03, 0.32), value * rng.uniform(0.85, 1.15));
   return material(Pattern::noise, c, c * 0.72, c, rng.uniform(0.6, 1.8), rng.uniform(0.35, 0.7));
 }

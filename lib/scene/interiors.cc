@@ -420,13 +420,13 @@ void build_warehouse(Builder& b) {
     for (double s : {-1.0, 1.0}) {
       const Vec3 at((i - 1.5) * 2 * tx / 4, height - 0.6, s * tz);
       b.box(at + Vec3(0, 0.06, 0), Vec3(0.7, 0.05, 0.12), b.lamp({1, 0.98, 0.9}));
-      b.point_light(at, Colour{1, 0.96, 0.88} * 5.5, 11);
+      b.point_light(at, Colour{1, 0.96, 0.88} * 6.5, 8.5);
     }
   }
   outlook(b, 30);
   b.sun(rng.uniform(35, 65), rng.uniform(0, 360), rng.uniform(1.6, 2.6), rng.uniform(0.1, 0.6));
   b.sky(rng.uniform(0.2, 0.7), 0.003);
-  b.ambient({0.28, 0.285, 0.3}, {0.2, 0.195, 0.19});
+  b.ambient({0.3, 0.305, 0.32}, {0.21, 0.205, 0.2});
   w.exposure = 1.35;
 }
 

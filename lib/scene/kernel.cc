@@ -340,6 +340,8 @@ static inline v3 sky_colour(const Light& l, v3 d) {
   disc = disc * disc;
   disc = disc * disc;
   disc = disc * disc;
+  disc = disc * disc;
+  disc = disc * disc;
   const v3 sun = splat3(l.sun);
   c = c + sun * (glow * splat(0.05f) + disc * splat(1.6f));
   // Below the horizon: the haze of far ground.

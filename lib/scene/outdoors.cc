@@ -123,12 +123,22 @@ void daylight(Builder& b, double haze) {
   const double elevation = rng.uniform(18, 62);
   b.sun(elevation, rng.uniform(0, 360), rng.uniform(1.3, 2.1), std::clamp(1.1 - elevation / 60, 0.1, 0.9));
   b.sky(rng.uniform(0.15, 0.8), haze);
-  const double k = rng.uniform(0.42, 0.6);
+  const double k = rng.uniform(0.36, 0.52);
   b.ambient(Colour{0.85, 0.95, 1.1} * k, Colour{0.75, 0.7, 0.62} * (k * 0.5));
-  b.where().exposure = 0.95;
+  b.where().exposure = 1.0;
 }
 
 // --- street --------------------------------------------------------------------------------------------------
+
+// What stands in a shop window.
+int display(Builder& b) {
+  switch (b.rng.index(4)) {
+    case 0:
+      return b.material(Pattern::books, hsv(b.rng.uniform(), 0.4, 0.5), hsv(b.rng.uniform(), 0.4, 0.6), hsv(0.13, 0.3, 0.9), 0.16, 0.8);
+    case 1: return b.any_text();
+    default: return b.plain({0.04, 0.05, 0.06}, 0.7);
+  }
+}
 
 // A house on a lot: along x from -half_x to half_x, its front at z = 0 facing +z, turned by yaw.
 void house(Builder& b, Vec3 front, double half_x, double depth, double yaw) {
@@ -154,7 +164,7 @@ void house(Builder& b, Vec3 front, double half_x, double depth, double yaw) {
       if (rng.chance(0.3)) {
         b.box(at(x, 1.15, 0.08), Vec3(0.55, 1.1, 0.03), b.any_wood(), yaw);
       } else {
-        b.box(at(x, 1.35, 0.08), Vec3(w * 0.82, 0.95, 0.02), rng.chance(0.5) ? b.any_picture() : b.plain({0.04, 0.05, 0.06}, 0.7), yaw);
+        b.box(at(x, 1.35, 0.08), Vec3(w * 0.82, 0.95, 0.02), display(b), yaw);
         b.box(at(x, 1.35, 0.09), Vec3(0.03, 0.95, 0.03), stone, yaw);
       }
       if (rng.chance(0.55)) b.box(at(x, 2.72, 0.1), Vec3(w * 0.85, 0.25, 0.05), b.any_text(), yaw);
@@ -186,7 +196,7 @@ void build_street(Builder& b) {
   w.orbit_radius = 1.2;
 
   const int asphalt = b.material(Pattern::asphalt, {0.11, 0.11, 0.115}, {0.07, 0.07, 0.075}, {0, 0, 0}, 1, 0.5);
-  const int flags = b.any_tiles(), kerb = b.plain({0.42, 0.41, 0.4}, 0.5), white = b.plain({0.75, 0.75, 0.72}, 0.8);
+  const int flags = b.material(Pattern::tiles, hsv(0.1, 0.05, rng.uniform(0.5, 0.7)), hsv(rng.uniform(0, 0.15), 0.1, rng.uniform(0.48, 0.66)), {0.12, 0.12, 0.12}, rng.uniform(0.25, 0.5), 0.9), kerb = b.plain({0.42, 0.41, 0.4}, 0.5), white = b.plain({0.75, 0.75, 0.72}, 0.8);
   b.box(Vec3(0, -0.25, 0), Vec3(140, 0.25, 140), asphalt);
   b.standing_box(Vec3(0, 0, 0), Vec3(bx + walk, 0.07, bz + walk), flags);
   b.standing_box(Vec3(0, 0, 0), Vec3(bx + walk + 0.12, 0.065, bz + walk + 0.12), kerb);
@@ -501,13 +511,13 @@ void build_forest(Builder& b) {
   w.orbit_centre = w.trail.position(0);
   w.orbit_target = w.trail.position(0) + 7 * w.trail.tangent(0) - Vec3(0, 0.4, 0);
   const double conifers = rng.uniform(0.1, 0.9);
-  for (int i = 0; i < 420; ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = std::sqrt(rng.uniform(0, 1)) * 60, x = r * std::cos(a), z = r * std::sin(a);
+  for (int i = 0; i < 620; ++i) {
+    const double a = rng.uniform(0, 2 * M_PI), r = std::sqrt(rng.uniform(0, 1)) * 56, x = r * std::cos(a), z = r * std::sin(a);
     const Vec3 foot(x, b.ground(x, z) - 0.15, z);
     const double kind = rng.uniform();
     if (kind < 0.66) {
       const double height = rng.uniform(5, 13);
-      if (!b.claim(x, z, 0.5 + height * 0.08)) continue;
+      if (!b.claim(x, z, 0.45 + height * 0.06)) continue;
       // Low boughs stay off the way; crowns may meet above it.
       if (rng.chance(conifers)) {
         if (b.off_trail(x, z, height * 0.2)) b.conifer(foot, height);
@@ -531,8 +541,8 @@ void build_forest(Builder& b) {
       b.cylinder(foot + Vec3(0, 0.15 + radius, 0), radius, rng.uniform(0.8, 1.8), bark, b.any_wood(), lie);
     }
   }
-  daylight(b, rng.uniform(0.004, 0.012));
-  w.exposure = 1.2;
+  daylight(b, rng.uniform(0.002, 0.008));
+  w.exposure = 1.25;
 }
 
 // --- ruins ---------------------------------------------------------------------------------------------------

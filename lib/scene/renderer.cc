@@ -180,7 +180,7 @@ void Renderer::State::soften(const Job& job, int index) {
   int x0, y0, x1, y1;
   tile_bounds(job, index, &x0, &y0, &x1, &y1);
   std::array<uint32_t, kMost> pixel;
-  std::array<float, kMost * kExtra> px, py;
+  std::array<float, kMost * kExtra> px{}, py{};
   int count = 0;
   for (int y = y0; y < y1; ++y) {
     for (int x = x0; x < x1; ++x) {
@@ -220,8 +220,8 @@ void Renderer::State::develop(const Job& job, int index) {
       const uint32_t at = uint32_t(y) * uint32_t(job.width) + uint32_t(x);
       for (int k = 0; k < 3; ++k) {
         const float light = planes[k][at] * job.exposure;
-        // Highlights roll off towards white at a light of 4.
-        const float tone = light * (1 + light * (1 / 16.f)) / (1 + light) * 1.25f;
+        // An S-curve: deep shadows, highlights that roll off.
+        const float tone = light * (light * 0.93f + 0.02f) / (light * (light * 0.88f + 0.4f) + 0.1f);
         float value = gamma[int(std::min(tone, 1.f) * kGammaSize)];
         if (sigma > 0) value += gaussian(scramble(key ^ (at * 3 + uint32_t(k)))) * sigma * (1 - value * (0.6f / 255));
         out[k] = uint8_t(std::clamp(value + 0.5f, 0.f, 255.f));

@@ -47,9 +47,9 @@ DA3_INLINE v3 dirty(v3 c, const Spot& s, float period, float amount, uint32_t se
 
 DA3_INLINE v3 paint_noise(const Material& m, const Spot& s, uint32_t seed) {
   const vf n = fractal3(s.p, m.scale, 6, s.width, seed);
-  const vf fine = fractal3(s.p, m.scale * 0.06f, 2, s.width, seed + 40);
+  const vf fine = fractal3(s.p, m.scale * 0.05f, 3, s.width, seed + 40);
   return mix3(rgb(m.a), rgb(m.b), clamp01(splat(0.5f) + n * splat(1.6f * m.amount))) *
-         (splat(1) + fine * splat(0.5f * m.amount));
+         (splat(1) + fine * splat(0.9f * m.amount));
 }
 
 DA3_INLINE v3 paint_brick(const Material& m, const Spot& s, uint32_t seed) {
@@ -221,11 +221,11 @@ DA3_INLINE v3 paint_asphalt(const Material& m, const Spot& s, uint32_t seed) {
 
 DA3_INLINE v3 paint_grass(const Material& m, const Spot& s, uint32_t seed) {
   const vf patch = fractal2(s.u, s.v, m.scale * 5, 5, s.width, seed);
-  const vf blades = fractal2(s.u * splat(2.1f), s.v, 0.16f, 4, s.width, seed + 13);
+  const vf blades = fractal2(s.u, s.v, 0.13f, 3, s.width * splat(0.7f), seed + 13);
   const vf dry = fractal2(s.u, s.v, m.scale * 1.6f, 3, s.width, seed + 23);
   v3 c = mix3(rgb(m.a), rgb(m.b), clamp01(splat(0.5f) + patch * splat(1.3f)));
   c = mix3(c, rgb(m.c), clamp01(dry * splat(2) - splat(0.1f)) * splat(0.7f));
-  return c * (splat(1) + blades * splat(1.3f * m.amount));
+  return c * vmax(splat(1) + blades * splat(2.6f * m.amount), splat(0.35f));
 }
 
 DA3_INLINE v3 paint_bark(const Material& m, const Spot& s, uint32_t seed) {
@@ -289,14 +289,16 @@ DA3_INLINE v3 paint_books(const Material& m, const Spot& s, uint32_t seed) {
 DA3_INLINE v3 paint_terrain(const Material& m, const Spot& s, uint32_t seed) {
   const vf n = fractal2(s.p.x, s.p.z, m.scale * 8, 6, s.width, seed);
   const vf fine = fractal2(s.p.x, s.p.z, 0.6f, 5, s.width, seed + 12);
-  const vf blades = fractal2(s.p.x * splat(1.8f), s.p.z, 0.14f, 3, s.width, seed + 22);
+  const vf blades = fractal2(s.p.x, s.p.z, 0.11f, 3, s.width * splat(0.7f), seed + 22);
+  const vf tufts = fractal2(s.p.z, s.p.x, 0.33f, 3, s.width, seed + 32);
   // a: grass, b: rock, c: bare soil.
-  v3 grass = rgb(m.a) * (splat(1) + n * splat(0.8f) + blades * splat(1.1f));
+  v3 grass = rgb(m.a) * vmax(splat(1) + n * splat(0.7f) + blades * splat(1.5f) + tufts * splat(0.6f), splat(0.3f));
   grass = mix3(grass, v3{grass.y * splat(1.05f), grass.y * splat(0.9f), grass.z * splat(0.7f)},
                clamp01(fine * splat(1.5f) + n));
   const vf strata = fractal2(s.p.x * splat(0.1f) + s.p.z * splat(0.07f), s.p.y, 1.1f, 5, s.width, seed + 2);
-  const v3 rock = rgb(m.b) * (splat(1) + strata * splat(0.9f) + fine * splat(0.6f));
-  const v3 soil = rgb(m.c) * (splat(1) + fine * splat(0.9f) + n * splat(0.3f));
+  const v3 rock = rgb(m.b) * vmax(splat(1) + strata * splat(0.9f) + fine * splat(0.6f), splat(0.3f));
+  const vf stones = ramp(0.2f, 0.4f, fractal2(s.p.x, s.p.z, 0.16f, 2, s.width, seed + 42));
+  const v3 soil = rgb(m.c) * vmax(splat(1) + fine * splat(0.9f) + blades * splat(1.1f) + stones * splat(0.6f), splat(0.35f));
   const vf bare = clamp01((n + fine * splat(0.5f)) * splat(3) - splat(0.35f));
   v3 c = mix3(grass, soil, vmax(bare * splat(0.7f), s.trodden * clamp01(splat(0.9f) + fine)));
   return mix3(c, rock, clamp01((splat(0.86f) - s.up + fine * splat(0.08f)) * splat(9)));

@@ -227,7 +227,8 @@ void Builder::car(Vec3 foot, double yaw) {
   const Eigen::Matrix3d axle = yaw_matrix(yaw) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
   for (int i = 0; i < 4; ++i) {
     const Vec3 hub = at((i & 1 ? 1 : -1) * 0.8, 0.32, (i & 2 ? 1 : -1) * length * 0.62);
-    cylinder(hub, 0.32, 0.12, tyre, light_grey, axle);
+    cylinder(hub, 0.32, 0.12, tyre, tyre, axle);
+    cylinder(hub, 0.19, 0.13, light_grey, light_grey, axle);
   }
   const int red = plain({0.5, 0.02, 0.02}, 0.3), white = plain({0.9, 0.9, 0.85}, 0.2);
   for (int side : {-1, 1}) {

@@ -33,11 +33,19 @@ gboolean copy_plain_meta(GstBuffer* from, GstMeta** meta, gpointer to) {
   return TRUE;
 }
 
+// A prediction's tensor or, on a frame that nobody predicted anything of, what a source knows to be true.
+bool find_tensor(GstBuffer* frame, const char* id, GstDa3Tensor* tensor) {
+  if (gst_buffer_get_da3_tensor(frame, id, tensor)) return true;
+  GstDa3View view;
+  if (gst_buffer_get_da3_view_by_role(frame, GST_DA3_ROLE_PREDICTION, &view)) return false;
+  return gst_buffer_get_da3_tensor(frame, (std::string(id) + "-truth").c_str(), tensor);
+}
+
 }  // namespace
 
 std::optional<MapReader> MapReader::open(GstBuffer* frame, const char* id) {
   GstDa3Tensor tensor;
-  if (!gst_buffer_get_da3_tensor(frame, id, &tensor)) return std::nullopt;
+  if (!find_tensor(frame, id, &tensor)) return std::nullopt;
   const bool shaped = tensor.n_dims == 3 && tensor.dims[0] == 1 && tensor.dims[1] >= 1 &&
                       tensor.dims[2] >= 1 && tensor.dims[1] <= INT_MAX / 8 && tensor.dims[2] <= INT_MAX / 8;
   if (!shaped)
