@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "infer_input.h"
 
+#include <algorithm>
 #include <string>
 
 #include "common/guard.h"
@@ -14,18 +15,54 @@ std::string describe(const GstVideoInfo& info) {
 }
 
 ElementError unmappable(GstBuffer* buffer, const GstVideoInfo& info) {
+  std::string stored = std::to_string(gst_buffer_get_size(buffer)) + " bytes";
+  if (const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer)) {
+    stored += ", which says that it holds " + std::to_string(meta->width) + "x" +
+              std::to_string(meta->height) + " " + gst_video_format_to_string(meta->format) + ",";
+  }
   return ElementError(GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
-                      "A buffer of " + std::to_string(gst_buffer_get_size(buffer)) +
-                          " bytes is no frame of " + describe(info) + " (" +
+                      "A buffer of " + stored + " is no frame of " + describe(info) + " (" +
                           std::to_string(GST_VIDEO_INFO_SIZE(&info)) +
-                          " bytes), which the caps promise; check the element upstream.");
+                          " bytes), as its caps promise; check the element upstream.");
 }
 
-// A video meta of the buffer overrides the caps; then it must say the same.
-bool fits(const GstVideoFrame& frame, const GstVideoInfo& info) {
-  return GST_VIDEO_FRAME_FORMAT(&frame) == GST_VIDEO_INFO_FORMAT(&info) &&
-         GST_VIDEO_FRAME_WIDTH(&frame) == GST_VIDEO_INFO_WIDTH(&info) &&
-         GST_VIDEO_FRAME_HEIGHT(&frame) == GST_VIDEO_INFO_HEIGHT(&info);
+// Does the plane of this component end inside the buffer? gst_video_frame_map() only looks at where it
+// begins.
+bool component_is_inside(const GstVideoMeta& meta, const GstVideoInfo& info, guint component, gsize size) {
+  const GstVideoFormatInfo* format = info.finfo;
+  const guint plane = GST_VIDEO_FORMAT_INFO_PLANE(format, component);
+  if (plane >= meta.n_planes) return false;
+  const gint64 rows = GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(format, component, GST_VIDEO_INFO_HEIGHT(&info));
+  const gint64 columns = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(format, component, GST_VIDEO_INFO_WIDTH(&info));
+  // Packed formats without whole bytes per pixel have no pixel stride: then the beginning of the last row
+  // counts.
+  const gint64 row = std::max<gint64>(1, columns * GST_VIDEO_FORMAT_INFO_PSTRIDE(format, component));
+  const gint64 end = gint64(meta.offset[plane]) + (rows - 1) * meta.stride[plane] + row;
+  return meta.stride[plane] > 0 && end <= gint64(size);
+}
+
+// A video meta overrides the layout of the caps. It may say that more is stored (a decoder's padding on the
+// right and below), not that there is less or something else.
+bool meta_is_sound(const GstVideoMeta& meta, const GstVideoInfo& info, gsize size) {
+  if (meta.format != GST_VIDEO_INFO_FORMAT(&info) || int(meta.width) < GST_VIDEO_INFO_WIDTH(&info) ||
+      int(meta.height) < GST_VIDEO_INFO_HEIGHT(&info)) {
+    return false;
+  }
+  if (GST_VIDEO_FORMAT_INFO_IS_TILED(info.finfo)) return true;
+  for (guint i = 0; i < GST_VIDEO_INFO_N_COMPONENTS(&info); ++i) {
+    if (!component_is_inside(meta, info, i, size)) return false;
+  }
+  return true;
+}
+
+// Maps the picture that the caps promise.
+bool map_picture(GstVideoFrame* frame, const GstVideoInfo& info, GstBuffer* buffer) {
+  const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
+  if (meta && !meta_is_sound(*meta, info, gst_buffer_get_size(buffer))) return false;
+  if (!gst_video_frame_map(frame, &info, buffer, GST_MAP_READ)) return false;
+  frame->info.width = GST_VIDEO_INFO_WIDTH(&info);
+  frame->info.height = GST_VIDEO_INFO_HEIGHT(&info);
+  return true;
 }
 
 // Is this the picture that da3preprocess made? A scaler in between may have changed its size.
@@ -54,9 +91,9 @@ Pixels Pixels::allocate(image::Size size) {
 
 bool Pixels::lend(GstBuffer* buffer, const GstVideoInfo& info) {
   auto frame = std::make_unique<GstVideoFrame>();
-  if (!gst_video_frame_map(frame.get(), &info, buffer, GST_MAP_READ)) return false;
+  if (!map_picture(frame.get(), info, buffer)) return false;
   lent_.reset(frame.release());
-  if (!fits(*lent_, info) || GST_VIDEO_FRAME_PLANE_STRIDE(lent_.get(), 0) < 3 * GST_VIDEO_INFO_WIDTH(&info)) {
+  if (GST_VIDEO_FRAME_PLANE_STRIDE(lent_.get(), 0) < 3 * GST_VIDEO_INFO_WIDTH(&info)) {
     lent_.reset();
     return false;
   }
@@ -98,9 +135,8 @@ void FrameInput::configure(const InferSettings& settings) {
 
 Pixels FrameInput::resize(GstBuffer* buffer) {
   GstVideoFrame frame;
-  if (!gst_video_frame_map(&frame, &info_, buffer, GST_MAP_READ)) throw unmappable(buffer, info_);
+  if (!map_picture(&frame, info_, buffer)) throw unmappable(buffer, info_);
   const std::unique_ptr<GstVideoFrame, decltype(&gst_video_frame_unmap)> unmap(&frame, gst_video_frame_unmap);
-  if (!fits(frame, info_)) throw unmappable(buffer, info_);
   const image::Size size = resizer_.plan().final;
   Pixels pixels = Pixels::allocate(size);
   resizer_.process(&frame, pixels.writable(size));
