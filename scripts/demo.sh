@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Turns a video, an image or a folder of images into a depth video and camera poses; sets up and builds first.
+#
+#   scripts/demo.sh [INPUT] [OUTDIR] [OPTION...]
+#
+#   scripts/demo.sh                                         a short clip of a rendered room
+#   scripts/demo.sh walk.mp4 out --model depth-anything/DA3-SMALL
+#
+# INPUT defaults to a clip that is rendered into OUTDIR, OUTDIR to da3-demo-out. Options go to build/tools/da3-demo
+# (--help lists them) except --builddir DIR and --libtorch PATH, which go to the build.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+builddir=${BUILDDIR:-$root/build}
+build_arguments=()
+options=()
+words=()
+
+die() {
+  printf 'demo: error: %s\n' "$*" >&2
+  exit 1
+}
+usage() { sed -n '4,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --builddir) [ $# -gt 1 ] || die "--builddir needs a DIR"; builddir=$2; shift 2 ;;
+    --builddir=*) builddir=${1#*=}; shift ;;
+    --libtorch) [ $# -gt 1 ] || die "--libtorch needs a PATH"; build_arguments+=(--libtorch "$2"); shift 2 ;;
+    --libtorch=*) build_arguments+=("$1"); shift ;;
+    --verbose | --*=*) options+=("$1"); shift ;;
+    --*) [ $# -gt 1 ] || die "$1 needs a value"; options+=("$1" "$2"); shift 2 ;;
+    *) words+=("$1"); shift ;;
+  esac
+done
+[ "${#words[@]}" -le 2 ] || die "more than INPUT and OUTDIR: ${words[2]}"
+input=${words[0]:-}
+outdir=${words[1]:-da3-demo-out}
+builddir=$(realpath -m -- "$builddir")
+[ -z "$input" ] || [ -e "$input" ] || die "there is no $input"
+
+"$root/scripts/build.sh" --builddir "$builddir" "${build_arguments[@]}"
+demo=$builddir/tools/da3-demo
+[ -x "$demo" ] || die "$builddir was configured without the tools; build again with -Dtools=enabled"
+
+mkdir -p -- "$outdir"
+if [ -z "$input" ]; then
+  input=$outdir/test-clip.mkv
+  echo "demo: no INPUT given: rendering a clip of two seconds, $input"
+  GST_PLUGIN_PATH=$builddir/plugins${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH} gst-launch-1.0 -q -e \
+    da3testsrc scene=room path=handheld num-buffers=24 ! video/x-raw,width=640,height=360,framerate=12/1 ! \
+    videoconvert ! x264enc bitrate=4000 ! matroskamux ! filesink location="$input" ||
+    die "the clip could not be made"
+fi
+exec "$demo" "${options[@]}" "$input" "$outdir"
