@@ -77,7 +77,8 @@ Builder::Builder(Family family, uint64_t seed)
   storage_->seed = seed;
 }
 
-// --- materials -----------------------------------------------------------------------------------------------
+// --- materials
+// -----------------------------------------------------------------------------------------------
 
 int Builder::material(Pattern pattern, Colour a, Colour b, Colour c, double scale, double amount) {
   Material m;
@@ -95,22 +96,26 @@ int Builder::material(Pattern pattern, Colour a, Colour b, Colour c, double scal
 int Builder::plain(Colour colour, double amount) {
   return material(Pattern::noise, colour, colour * 0.7, colour, rng.uniform(0.25, 0.9), amount);
 }
-int Builder::lamp(Colour colour) { return material(Pattern::lamp, colour, colour, colour, 1, 0); }
+int Builder::lamp(Colour colour) {
+  return material(Pattern::lamp, colour, colour, colour, 1, 0);
+}
 
 int Builder::any_plaster(double value) {
   if (rng.chance(0.25)) {
     // Wallpaper.
     const double hue = rng.uniform(), strength = rng.uniform(0.1, 0.35);
     return material(Pattern::weave, hsv(hue, strength, value), hsv(hue + 0.03, strength, value * 0.85),
-                    hsv(hue + rng.uniform(-0.2, 0.2), strength * 1.6, value * 0.8), rng.uniform(0.08, 0.25), 0.5);
+                    hsv(hue + rng.uniform(-0.2, 0.2), strength * 1.6, value * 0.8), rng.uniform(0.08, 0.25),
+                    0.5);
   }
   const Colour c = hsv(rng.uniform(), rng.uniform(0.03, 0.32), value * rng.uniform(0.85, 1.15));
   return material(Pattern::noise, c, c * 0.72, c, rng.uniform(0.6, 1.8), rng.uniform(0.35, 0.7));
 }
 int Builder::any_wood() {
   const double hue = rng.uniform(0.055, 0.11), value = rng.uniform(0.4, 0.8);
-  return material(Pattern::planks, hsv(hue, rng.uniform(0.4, 0.65), value), hsv(hue - 0.015, 0.65, value * 0.62),
-                  hsv(hue, 0.5, value * 0.25), rng.uniform(0.08, 0.19), rng.uniform(0.6, 1));
+  return material(Pattern::planks, hsv(hue, rng.uniform(0.4, 0.65), value),
+                  hsv(hue - 0.015, 0.65, value * 0.62), hsv(hue, 0.5, value * 0.25), rng.uniform(0.08, 0.19),
+                  rng.uniform(0.6, 1));
 }
 int Builder::any_fabric() {
   const double hue = rng.uniform();
@@ -120,13 +125,15 @@ int Builder::any_fabric() {
                   rng.uniform(0.03, 0.12), rng.uniform(0.4, 0.9));
 }
 int Builder::any_stone() {
-  const double hue = rng.uniform(0.04, 0.14), saturation = rng.uniform(0.05, 0.3), value = rng.uniform(0.5, 0.75);
+  const double hue = rng.uniform(0.04, 0.14), saturation = rng.uniform(0.05, 0.3),
+               value = rng.uniform(0.5, 0.75);
   return material(Pattern::rock, hsv(hue, saturation, value), hsv(hue, saturation, value * 0.55),
                   hsv(0.25, rng.uniform(0.1, 0.5), value * 0.55), rng.uniform(0.5, 1.4), rng.uniform(0.6, 1));
 }
 int Builder::any_metal() {
   const Colour c = hsv(rng.uniform(), rng.uniform(0.05, 0.6), rng.uniform(0.45, 0.75));
-  return material(Pattern::corrugated, c, hsv(0.05, 0.7, 0.4), c * 0.4, rng.uniform(0.08, 0.3), rng.uniform(0.6, 1));
+  return material(Pattern::corrugated, c, hsv(0.05, 0.7, 0.4), c * 0.4, rng.uniform(0.08, 0.3),
+                  rng.uniform(0.6, 1));
 }
 int Builder::any_foliage() {
   const double hue = rng.uniform(0.2, 0.33);
@@ -142,7 +149,8 @@ int Builder::any_brick() {
 int Builder::any_tiles() {
   const double hue = rng.uniform(), value = rng.uniform(0.55, 0.85);
   const Colour a = hsv(hue, rng.uniform(0.03, 0.3), value);
-  const Colour b = rng.chance(0.45) ? hsv(hue + rng.uniform(-0.2, 0.2), rng.uniform(0.1, 0.4), value * 0.55) : a * 0.9;
+  const Colour b =
+      rng.chance(0.45) ? hsv(hue + rng.uniform(-0.2, 0.2), rng.uniform(0.1, 0.4), value * 0.55) : a * 0.9;
   return material(Pattern::tiles, a, b, hsv(0.1, 0.05, rng.uniform(0.25, 0.6)), rng.uniform(0.2, 0.6),
                   rng.uniform(0.4, 0.9));
 }
@@ -161,7 +169,8 @@ int Builder::any_picture() {
                   rng.uniform(0.3, 0.8), 0.8);
 }
 
-// --- shapes --------------------------------------------------------------------------------------------------
+// --- shapes
+// --------------------------------------------------------------------------------------------------
 
 Primitive& Builder::add(Shape shape, Vec3 centre, Vec3 half, const Eigen::Matrix3d& turn, int side, int top,
                         int bottom) {
@@ -201,11 +210,12 @@ Primitive& Builder::cylinder(Vec3 centre, double radius, double half_height, int
   return add(Shape::cylinder, centre, Vec3(radius, half_height, radius), turn, side, cap, cap);
 }
 Primitive& Builder::cone(Vec3 centre, double radius, double half_height, int material) {
-  return add(Shape::cone, centre, Vec3(radius, half_height, radius), yaw_matrix(rng.uniform(0, 6)), material, material,
-             material);
+  return add(Shape::cone, centre, Vec3(radius, half_height, radius), yaw_matrix(rng.uniform(0, 6)), material,
+             material, material);
 }
 
-// --- height field --------------------------------------------------------------------------------------------
+// --- height field
+// --------------------------------------------------------------------------------------------
 
 void Builder::height_field(double extent, int cells, const std::function<double(double, double)>& height,
                            const std::function<double(double, double)>& path, int material) {
@@ -247,8 +257,10 @@ void Builder::height_field(double extent, int cells, const std::function<double(
       p.inverse[6] = float(at(i + 1, j + 1));
       p.side = p.top = p.bottom = material;
       cells_.push_back(p);
-      const double rise_x = std::max(std::abs(at(i + 1, j) - at(i, j)), std::abs(at(i + 1, j + 1) - at(i, j + 1)));
-      const double rise_z = std::max(std::abs(at(i, j + 1) - at(i, j)), std::abs(at(i + 1, j + 1) - at(i + 1, j)));
+      const double rise_x =
+          std::max(std::abs(at(i + 1, j) - at(i, j)), std::abs(at(i + 1, j + 1) - at(i, j + 1)));
+      const double rise_z =
+          std::max(std::abs(at(i, j + 1) - at(i, j)), std::abs(at(i + 1, j + 1) - at(i + 1, j)));
       s.steepest = std::max(s.steepest, std::hypot(rise_x, rise_z) / cell);
     }
   }
@@ -267,10 +279,12 @@ double Builder::ground(double x, double z) const {
   const int i = int(u), j = int(w);
   const auto at = [&](int a, int b) { return double(s.height[size_t(b) * f.side + a]); };
   const double tx = u - i, tz = w - j;
-  return (at(i, j) * (1 - tx) + at(i + 1, j) * tx) * (1 - tz) + (at(i, j + 1) * (1 - tx) + at(i + 1, j + 1) * tx) * tz;
+  return (at(i, j) * (1 - tx) + at(i + 1, j) * tx) * (1 - tz) +
+         (at(i, j + 1) * (1 - tx) + at(i + 1, j + 1) * tx) * tz;
 }
 
-// --- light ---------------------------------------------------------------------------------------------------
+// --- light
+// ---------------------------------------------------------------------------------------------------
 
 void Builder::sun(double elevation_degrees, double azimuth_degrees, double strength, double warmth) {
   const double e = elevation_degrees * M_PI / 180, a = azimuth_degrees * M_PI / 180;
@@ -308,7 +322,8 @@ void Builder::point_light(Vec3 position, Colour colour, double range) {
                               float(range)});
 }
 
-// --- free space ----------------------------------------------------------------------------------------------
+// --- free space
+// ----------------------------------------------------------------------------------------------
 
 void Builder::trail(std::vector<Vec3> control, double radius) {
   where().trail = Trail(std::move(control));

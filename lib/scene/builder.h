@@ -104,7 +104,8 @@ class Builder {
   void point_light(Vec3 position, Colour colour, double range);
 
   void trail(std::vector<Vec3> control, double radius);
-  // TRUE if a disc of this radius stands clear of the trail, and of what was accepted before; then it is noted.
+  // TRUE if a disc of this radius stands clear of the trail, and of what was accepted before; then it is
+  // noted.
   bool claim(double x, double z, double radius);
   // The same without the other discs.
   bool off_trail(double x, double z, double radius) const;
@@ -114,7 +115,8 @@ class Builder {
   Scene finish();
 
  private:
-  Primitive& add(Shape shape, Vec3 centre, Vec3 half, const Eigen::Matrix3d& turn, int side, int top, int bottom);
+  Primitive& add(Shape shape, Vec3 centre, Vec3 half, const Eigen::Matrix3d& turn, int side, int top,
+                 int bottom);
   std::shared_ptr<Storage> storage_;
   std::vector<Primitive> cells_;
   struct Disc {

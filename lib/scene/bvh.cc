@@ -26,7 +26,9 @@ float area(const Bounds& b) {
   const float x = b.hi[0] - b.lo[0], y = b.hi[1] - b.lo[1], z = b.hi[2] - b.lo[2];
   return x < 0 ? 0 : x * y + y * z + z * x;
 }
-float middle(const Bounds& b, int axis) { return 0.5f * (b.lo[axis] + b.hi[axis]); }
+float middle(const Bounds& b, int axis) {
+  return 0.5f * (b.lo[axis] + b.hi[axis]);
+}
 
 struct Build {
   const std::vector<Bounds>& bounds;
@@ -151,7 +153,8 @@ Bounds bounds_of(const Primitive& p) {
   return b;
 }
 
-void build_bvh(const std::vector<Primitive>& primitives, std::vector<Node>* nodes, std::vector<uint32_t>* order) {
+void build_bvh(const std::vector<Primitive>& primitives, std::vector<Node>* nodes,
+               std::vector<uint32_t>* order) {
   nodes->clear();
   order->resize(primitives.size());
   std::vector<Bounds> bounds(primitives.size());

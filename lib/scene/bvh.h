@@ -15,6 +15,7 @@ struct Bounds {
 // Rounded outwards.
 Bounds bounds_of(const Primitive& primitive);
 // Fills nodes and order; no primitives, no nodes. The same input gives the same tree.
-void build_bvh(const std::vector<Primitive>& primitives, std::vector<Node>* nodes, std::vector<uint32_t>* order);
+void build_bvh(const std::vector<Primitive>& primitives, std::vector<Node>* nodes,
+               std::vector<uint32_t>* order);
 
 }  // namespace da3::scene

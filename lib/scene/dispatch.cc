@@ -15,11 +15,13 @@ bool has_avx2() {
 }  // namespace
 
 const Kernel* const* all_kernels() {
-  static const Kernel* const both[] = {&plain::kernel,
+  static const Kernel* const both[] = {
+    &plain::kernel,
 #if defined(DA3_SCENE_AVX2)
-                                       &avx2::kernel,
+    &avx2::kernel,
 #endif
-                                       nullptr};
+    nullptr
+  };
   static const Kernel* const one[] = {&plain::kernel, nullptr};
   return has_avx2() ? both : one;
 }

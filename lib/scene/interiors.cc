@@ -42,7 +42,8 @@ void wall(Builder& b, Vec3 from, Vec3 to, double height, double thickness, int m
       b.box(middle + along * (o.along + x) + Vec3(0, mid, 0), Vec3(0.035, tall, 0.05), frame, yaw);
     for (double y : {o.sill, o.sill + tall * 1.3, o.top})
       b.box(middle + along * o.along + Vec3(0, y, 0), Vec3(o.half, 0.035, 0.05), frame, yaw);
-    b.box(middle + along * o.along + Vec3(0, o.sill - 0.03, 0), Vec3(o.half + 0.1, 0.025, thickness / 2 + 0.1), frame, yaw);
+    b.box(middle + along * o.along + Vec3(0, o.sill - 0.03, 0),
+          Vec3(o.half + 0.1, 0.025, thickness / 2 + 0.1), frame, yaw);
   }
 }
 
@@ -84,7 +85,8 @@ void furnish(Builder& b, double half_x, double half_z, int count) {
     const Vec3 foot = along_x ? Vec3(t, 0, s) : Vec3(s, 0, t);
     // The front, +z of the thing, looks away from the wall.
     const double yaw = along_x ? (sign > 0 ? M_PI : 0) : (sign > 0 ? -M_PI / 2 : M_PI / 2);
-    // A disc that covers the thing is too strict for long ones, so the trail and the others are asked at a few places.
+    // A disc that covers the thing is too strict for long ones, so the trail and the others are asked at a
+    // few places.
     bool free = true;
     for (double k : {-1.0, -0.5, 0.0, 0.5, 1.0}) {
       for (double m : {-1.0, 1.0}) {
@@ -94,19 +96,36 @@ void furnish(Builder& b, double half_x, double half_z, int count) {
     }
     if (!free || !b.claim(foot.x(), foot.z(), std::max(w, d) * 0.95)) continue;
     switch (kind) {
-      case 0: b.bookshelf(foot, w, b.rng.uniform(1.4, 2.1), yaw); break;
-      case 1: b.cabinet(foot, Vec3(w, b.rng.uniform(0.35, 1), d), yaw); break;
-      case 2: b.sofa(foot, w, yaw); break;
-      case 3: b.bed(foot, yaw); break;
-      case 4: b.chair(foot, b.any_wood(), yaw + b.rng.uniform(-0.4, 0.4)); break;
-      case 5: b.potted_plant(foot, b.rng.uniform(0.8, 1.6)); break;
-      case 6: b.table(foot, w, d, b.rng.uniform(0.7, 0.78), b.any_wood(), yaw); break;
-      default: b.floor_lamp(foot); break;
+      case 0:
+        b.bookshelf(foot, w, b.rng.uniform(1.4, 2.1), yaw);
+        break;
+      case 1:
+        b.cabinet(foot, Vec3(w, b.rng.uniform(0.35, 1), d), yaw);
+        break;
+      case 2:
+        b.sofa(foot, w, yaw);
+        break;
+      case 3:
+        b.bed(foot, yaw);
+        break;
+      case 4:
+        b.chair(foot, b.any_wood(), yaw + b.rng.uniform(-0.4, 0.4));
+        break;
+      case 5:
+        b.potted_plant(foot, b.rng.uniform(0.8, 1.6));
+        break;
+      case 6:
+        b.table(foot, w, d, b.rng.uniform(0.7, 0.78), b.any_wood(), yaw);
+        break;
+      default:
+        b.floor_lamp(foot);
+        break;
     }
   }
 }
 
-void hang_pictures(Builder& b, double half_x, double half_z, double height, int count, const bool* has_window) {
+void hang_pictures(Builder& b, double half_x, double half_z, double height, int count,
+                   const bool* has_window) {
   for (int i = 0; i < count; ++i) {
     const int side = b.rng.index(4);
     if (has_window[side]) continue;
@@ -125,16 +144,17 @@ void hang_pictures(Builder& b, double half_x, double half_z, double height, int 
 
 void build_room(Builder& b) {
   Rng& rng = b.rng;
-  const double hx = rng.uniform(2.2, 4), hz = rng.uniform(2.2, 4), height = rng.uniform(2.45, 3.1);
+  const double hx = rng.uniform(2.3, 4), hz = rng.uniform(2.3, 4), height = rng.uniform(2.45, 3.1);
   Whereabouts& w = b.where();
   w.eye = 1.4;
   w.low = 0.6;
   w.high = 1.9;
-  w.walk_speed = 0.6;
-  w.drive_speed = 0.9;
+  w.walk_speed = 0.4;
+  w.drive_speed = 0.55;
   const double rx = hx - 1.55, rz = hz - 1.55;
   std::vector<Vec3> ring;
-  for (int i = 0; i < 12; ++i) ring.emplace_back(rx * std::cos(i * M_PI / 6), w.eye, rz * std::sin(i * M_PI / 6));
+  for (int i = 0; i < 12; ++i)
+    ring.emplace_back(rx * std::cos(i * M_PI / 6), w.eye, rz * std::sin(i * M_PI / 6));
   b.trail(ring, 0.4);
   w.orbit_target = Vec3(0, 1.0, 0);
   w.orbit_centre = Vec3(0, 1.5, 0);
@@ -153,7 +173,8 @@ void build_room(Builder& b) {
     const double sign = side % 2 ? 1 : -1, run = (along_x ? hx : hz) + 0.2, off = (along_x ? hz : hx) + 0.1;
     std::vector<Opening> openings;
     if (window[side]) {
-      const double half = rng.uniform(0.5, 0.9), sill = rng.uniform(0.75, 1), top = height - rng.uniform(0.2, 0.5);
+      const double half = rng.uniform(0.5, 0.9), sill = rng.uniform(0.75, 1),
+                   top = height - rng.uniform(0.2, 0.5);
       if (run > 3 && rng.chance(0.5)) {
         openings = {{-run / 2, half, sill, top}, {run / 2, half, sill, top}};
       } else {
@@ -200,7 +221,8 @@ void build_room(Builder& b) {
 
 void build_corridor(Builder& b) {
   Rng& rng = b.rng;
-  const double hx = rng.uniform(8, 13), hz = rng.uniform(6, 9), width = rng.uniform(2.1, 3), height = rng.uniform(2.5, 3.1);
+  const double hx = rng.uniform(8, 13), hz = rng.uniform(6, 9), width = rng.uniform(2.1, 3),
+               height = rng.uniform(2.5, 3.1);
   Whereabouts& w = b.where();
   w.eye = 1.5;
   w.low = 0.5;
@@ -214,7 +236,8 @@ void build_corridor(Builder& b) {
   w.orbit_radius = 0.38;
 
   const int walls = b.any_plaster(0.8), floor = rng.chance(0.6) ? b.any_tiles() : b.any_wood();
-  const int ceiling = b.material(Pattern::tiles, {0.8, 0.8, 0.78}, {0.76, 0.76, 0.74}, {0.5, 0.5, 0.5}, 0.6, 0.3);
+  const int ceiling =
+      b.material(Pattern::tiles, {0.8, 0.8, 0.78}, {0.76, 0.76, 0.74}, {0.5, 0.5, 0.5}, 0.6, 0.3);
   const int dado = rng.chance(0.7) ? b.any_plaster(0.55) : b.any_brick();
   b.box(Vec3(0, -0.05, 0), Vec3(hx + 0.2, 0.05, hz + 0.2), floor);
   b.box(Vec3(0, height + 0.1, 0), Vec3(hx + 0.2, 0.1, hz + 0.2), ceiling);
@@ -232,7 +255,8 @@ void build_corridor(Builder& b) {
     const int bays = int((2 * run - 1.2) / bay);
     for (int i = 0; windows && i < bays; ++i)
       openings.push_back({(i - (bays - 1) / 2.0) * bay, rng.uniform(0.4, 0.8), 0.9, height - 0.4});
-    wall(b, u * -(run + 0.2) + n * (off + 0.1), u * (run + 0.2) + n * (off + 0.1), height, 0.2, walls, openings);
+    wall(b, u * -(run + 0.2) + n * (off + 0.1), u * (run + 0.2) + n * (off + 0.1), height, 0.2, walls,
+         openings);
     if (!windows) b.standing_box(n * off, u * run + Vec3(0, dado_height, 0) + n.cwiseAbs() * 0.015, dado);
     // Doors, plates, posters and things along both walls.
     for (int inner = 0; inner < 2; ++inner) {
@@ -298,16 +322,19 @@ namespace {
 // Shelves of several levels along x, loaded with cartons, crates and barrels.
 void rack(Builder& b, Vec3 foot, double half_length, double depth, int levels, double level_height) {
   Rng& rng = b.rng;
-  const int post = b.plain(hsv(rng.chance(0.5) ? 0.6 : 0.05, 0.7, 0.55), 0.3), beam = b.plain(hsv(0.07, 0.85, 0.8), 0.3);
+  const int post = b.plain(hsv(rng.chance(0.5) ? 0.6 : 0.05, 0.7, 0.55), 0.3),
+            beam = b.plain(hsv(0.07, 0.85, 0.8), 0.3);
   const int bays = std::max(1, int(half_length / 1.3));
   const double bay = 2 * half_length / bays, height = levels * level_height;
   for (int i = 0; i <= bays; ++i) {
     for (int side : {-1, 1})
-      b.standing_box(foot + Vec3(-half_length + i * bay, 0, side * depth), Vec3(0.04, height / 2 + 0.1, 0.04), post);
+      b.standing_box(foot + Vec3(-half_length + i * bay, 0, side * depth), Vec3(0.04, height / 2 + 0.1, 0.04),
+                     post);
   }
   int cartons[3];
   for (int& c : cartons)
-    c = b.material(Pattern::carton, hsv(rng.uniform(0.07, 0.1), rng.uniform(0.3, 0.5), rng.uniform(0.5, 0.75)),
+    c = b.material(Pattern::carton,
+                   hsv(rng.uniform(0.07, 0.1), rng.uniform(0.3, 0.5), rng.uniform(0.5, 0.75)),
                    hsv(0.08, 0.45, 0.5), hsv(rng.uniform(), 0.6, 0.6), 0.4, 0.5);
   for (int level = 0; level < levels; ++level) {
     const double y = 0.12 + level * level_height;
@@ -317,7 +344,8 @@ void rack(Builder& b, Vec3 foot, double half_length, double depth, int levels, d
       double x = -half_length + i * bay + 0.1;
       const double end = -half_length + (i + 1) * bay - 0.1;
       while (x < end - 0.3) {
-        const double half = std::min(rng.uniform(0.18, 0.5), (end - x) / 2), tall = rng.uniform(0.15, 0.42) * level_height;
+        const double half = std::min(rng.uniform(0.18, 0.5), (end - x) / 2),
+                     tall = rng.uniform(0.15, 0.42) * level_height;
         if (rng.chance(0.82)) {
           const Vec3 at = foot + Vec3(x + half, y + 0.052, rng.uniform(-0.1, 0.1));
           const int kind = rng.index(6);
@@ -354,7 +382,8 @@ void build_warehouse(Builder& b) {
   w.orbit_target = Vec3(-tx + 3, 1.5, 0);
   w.orbit_radius = 0.6;
 
-  const int concrete = b.material(Pattern::asphalt, {0.36, 0.36, 0.35}, {0.26, 0.26, 0.26}, {0.2, 0.2, 0.2}, 0.8, 0.35);
+  const int concrete =
+      b.material(Pattern::asphalt, {0.36, 0.36, 0.35}, {0.26, 0.26, 0.26}, {0.2, 0.2, 0.2}, 0.8, 0.35);
   const int sheet = b.any_metal();
   b.box(Vec3(0, -0.1, 0), Vec3(hx + 0.3, 0.1, hz + 0.3), concrete);
   for (double s : {-1.0, 1.0}) {
@@ -376,7 +405,8 @@ void build_warehouse(Builder& b) {
   for (int i = 0; i <= strips; ++i) {
     const double x = std::clamp(-hx + pitch * i, -hx + 0.2, hx - 0.2);
     b.box(Vec3(x, height - 0.25, 0), Vec3(0.1, 0.2, hz), steel);
-    for (double s : {-1.0, 1.0}) b.standing_box(Vec3(x, 0, s * (hz - 0.2)), Vec3(0.13, height / 2, 0.13), steel);
+    for (double s : {-1.0, 1.0})
+      b.standing_box(Vec3(x, 0, s * (hz - 0.2)), Vec3(0.13, height / 2, 0.13), steel);
   }
   for (double z : {-0.6, 0.0, 0.6}) b.box(Vec3(0, height - 0.08, z * hz), Vec3(hx, 0.06, 0.06), steel);
 
@@ -385,32 +415,42 @@ void build_warehouse(Builder& b) {
   rack(b, Vec3(0, 0, 0), tx - 2.1, std::min(0.8, tz - 1.7), levels, level);
   for (double s : {-1.0, 1.0}) {
     const double z = s * (tz + 2.1);
-    if (tz + 2.1 + 0.7 < hz) rack(b, Vec3(rng.uniform(-1, 1), 0, z), hx - rng.uniform(3, 5), 0.55, levels, level);
+    if (tz + 2.1 + 0.7 < hz)
+      rack(b, Vec3(rng.uniform(-1, 1), 0, z), hx - rng.uniform(3, 5), 0.55, levels, level);
     // Yellow lines beside the way.
     const int paint = b.plain({0.75, 0.5, 0.03}, 0.5);
     b.standing_box(Vec3(0, 0, s * (tz + 1.25)), Vec3(tx, 0.002, 0.05), paint);
     b.standing_box(Vec3(0, 0, s * (tz - 1.2)), Vec3(tx - 1.6, 0.002, 0.05), paint);
   }
   for (int i = 0; i < 60; ++i) {
-    const double x = rng.uniform(-hx + 1, hx - 1), z = rng.uniform(-hz + 0.9, hz - 0.9), r = rng.uniform(0.5, 0.75);
+    const double x = rng.uniform(-hx + 1, hx - 1), z = rng.uniform(-hz + 0.9, hz - 0.9),
+                 r = rng.uniform(0.5, 0.75);
     // Not into the racks.
     if (std::abs(x) < hx - 2.6 && std::abs(z) < tz + 3) continue;
     if (!b.claim(x, z, r)) continue;
     switch (rng.index(5)) {
-      case 0: b.barrel(Vec3(x, 0, z)); break;
+      case 0:
+        b.barrel(Vec3(x, 0, z));
+        break;
       case 1:
         b.crate(Vec3(x, 0, z), 0.4, rng.uniform(0, 3));
         if (rng.chance(0.4)) b.crate(Vec3(x, 0.82, z), 0.3, rng.uniform(0, 3));
         break;
-      case 2: b.sign(Vec3(x, 0, z), rng.uniform(0, 6), rng.uniform(1.5, 2.4), 0.35); break;
-      case 3: b.cone(Vec3(x, 0.35, z), 0.2, 0.35, b.plain({0.8, 0.2, 0.02}, 0.4)); break;
+      case 2:
+        b.sign(Vec3(x, 0, z), rng.uniform(0, 6), rng.uniform(1.5, 2.4), 0.35);
+        break;
+      case 3:
+        b.cone(Vec3(x, 0.35, z), 0.2, 0.35, b.plain({0.8, 0.2, 0.02}, 0.4));
+        break;
       default: {
-        const int carton = b.material(Pattern::carton, hsv(0.085, 0.42, 0.65), hsv(0.08, 0.45, 0.45), hsv(rng.uniform(), 0.7, 0.6), 0.4, 0.5);
+        const int carton = b.material(Pattern::carton, hsv(0.085, 0.42, 0.65), hsv(0.08, 0.45, 0.45),
+                                      hsv(rng.uniform(), 0.7, 0.6), 0.4, 0.5);
         double y = 0.12;
         b.standing_box(Vec3(x, 0, z), Vec3(0.55, 0.06, 0.45), b.any_wood());
         for (int k = 1 + rng.index(4); k > 0; --k) {
           const double tall = rng.uniform(0.18, 0.3);
-          b.standing_box(Vec3(x, y, z), Vec3(rng.uniform(0.35, 0.5), tall, rng.uniform(0.3, 0.42)), carton, rng.uniform(-0.1, 0.1));
+          b.standing_box(Vec3(x, y, z), Vec3(rng.uniform(0.35, 0.5), tall, rng.uniform(0.3, 0.42)), carton,
+                         rng.uniform(-0.1, 0.1));
           y += 2 * tall;
         }
       }

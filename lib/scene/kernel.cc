@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Rays in packets of eight through a bounding volume hierarchy, then surface, light and haze. Compiled once for each
-// instruction set (DA3_SCENE_ISA), see simd.h.
+// Rays in packets of eight through a bounding volume hierarchy, then surface, light and haze. Compiled once
+// for each instruction set (DA3_SCENE_ISA), see simd.h.
 #include "scene/kernel.h"
 
 #include "scene/texture.h"
@@ -30,7 +30,8 @@ DA3_INLINE v3 to_local(const float* m, v3 p, float w) {
           splat(m[8]) * p.x + splat(m[9]) * p.y + splat(m[10]) * p.z + splat(m[11] * w)};
 }
 
-// --- first crossing of each shape from outside: t, or kFar ---------------------------------------------------
+// --- first crossing of each shape from outside: t, or kFar
+// ---------------------------------------------------
 
 DA3_INLINE vf hit_box(v3 o, v3 d) {
   const vf ix = safe_inverse(d.x), iy = safe_inverse(d.y), iz = safe_inverse(d.z);
@@ -106,17 +107,22 @@ DA3_INLINE vf hit_primitive(const Primitive& p, const Ray& r) {
   if (p.shape == Shape::cell) return hit_cell(p.inverse, r);
   const v3 o = to_local(p.inverse, r.o, 1), d = to_local(p.inverse, r.d, 0);
   switch (p.shape) {
-    case Shape::box: return hit_box(o, d);
-    case Shape::ellipsoid: return hit_ellipsoid(o, d);
-    case Shape::cylinder: return hit_cylinder(o, d);
-    default: return hit_cone(o, d);
+    case Shape::box:
+      return hit_box(o, d);
+    case Shape::ellipsoid:
+      return hit_ellipsoid(o, d);
+    case Shape::cylinder:
+      return hit_cylinder(o, d);
+    default:
+      return hit_cone(o, d);
   }
 }
 
-// --- traversal -----------------------------------------------------------------------------------------------
+// --- traversal
+// -----------------------------------------------------------------------------------------------
 
-// Nearest crossing with 0 < t < best of the active lanes: updates best and index. With `any_hit`, whether there is one
-// at all: index is only meant to be compared with -1.
+// Nearest crossing with 0 < t < best of the active lanes: updates best and index. With `any_hit`, whether
+// there is one at all: index is only meant to be compared with -1.
 template <bool any_hit>
 static inline void traverse(const SceneData& s, const Ray& r, vi active, vf& best, vi& index) {
   uint32_t stack[kStack];
@@ -164,7 +170,8 @@ static inline void traverse(const SceneData& s, const Ray& r, vi active, vf& bes
   if (!any_hit) best = active ? limit : best;
 }
 
-// --- surface -------------------------------------------------------------------------------------------------
+// --- surface
+// -------------------------------------------------------------------------------------------------
 
 struct Surface {
   v3 point, normal;
@@ -250,7 +257,8 @@ DA3_INLINE void round_face(const Primitive& p, v3 q, v3* normal, vf* u, vf* v, v
   *face = cap ? ((q.y < zero) ? splat_i(3) : splat_i(2)) : splat_i(0);
 }
 
-static inline void paint_faces(const SceneData& s, const Primitive& p, const Spot& spot, vi mask, vi face, Surface* out) {
+static inline void paint_faces(const SceneData& s, const Primitive& p, const Spot& spot, vi mask, vi face,
+                               Surface* out) {
   const vi top = face == splat_i(2), bottom = face == splat_i(3);
   const int32_t ids[3] = {p.side, p.top, p.bottom};
   const vi masks[3] = {mask & ~top & ~bottom, mask & top, mask & bottom};
@@ -313,7 +321,8 @@ static inline Surface surface_at(const SceneData& s, const Ray& r, vf t, vi inde
   return out;
 }
 
-// --- light ---------------------------------------------------------------------------------------------------
+// --- light
+// ---------------------------------------------------------------------------------------------------
 
 static inline v3 sky_colour(const Light& l, v3 d) {
   const v3 dir = normalised(d);
@@ -427,8 +436,8 @@ DA3_INLINE v3 pixel_ray(const RayCamera& c, vf x, vf y) {
   return splat3(c.corner) + splat3(c.dx) * x + splat3(c.dy) * y;
 }
 
-void tile(const SceneData& s, const RayCamera& c, const Planes& out, int x0, int y0, int x1, int y1, float offset_x,
-          float offset_y) {
+void tile(const SceneData& s, const RayCamera& c, const Planes& out, int x0, int y0, int x1, int y1,
+          float offset_x, float offset_y) {
   const v3 origin = splat3(c.origin);
   const vf lane_x = {0, 1, 2, 3, 0, 1, 2, 3}, lane_y = {0, 0, 0, 0, 1, 1, 1, 1};
   for (int y = y0; y < y1; y += 2) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The ray caster: one table of functions per instruction set, all with the same results. Private to this room.
+// The ray caster: one table of functions per instruction set, all with the same results. Private to this
+// room.
 #pragma once
 
 #include <cstdint>
@@ -20,14 +21,15 @@ struct Planes {
 };
 
 struct Kernel {
-  // Casts the pixels x0 <= x < x1, y0 <= y < y1 (centres at +0.5 plus the offset). Colours are overwritten; depth and
-  // surface too unless null.
-  void (*tile)(const SceneData&, const RayCamera&, const Planes&, int x0, int y0, int x1, int y1, float offset_x,
-               float offset_y);
+  // Casts the pixels x0 <= x < x1, y0 <= y < y1 (centres at +0.5 plus the offset). Colours are overwritten;
+  // depth and surface too unless null.
+  void (*tile)(const SceneData&, const RayCamera&, const Planes&, int x0, int y0, int x1, int y1,
+               float offset_x, float offset_y);
   // Colours of single rays at picture positions (x, y), added to red, green, blue.
   void (*samples)(const SceneData&, const RayCamera&, int count, const float* x, const float* y, float* red,
                   float* green, float* blue);
-  // Where rays first hit something: t (0: nothing) of origin + t * direction; origins and directions are xyz triples.
+  // Where rays first hit something: t (0: nothing) of origin + t * direction; origins and directions are xyz
+  // triples.
   void (*rays)(const SceneData&, int count, const float* origin, const float* direction, float* t);
   const char* name;
 };

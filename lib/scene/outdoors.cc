@@ -39,7 +39,8 @@ class Hills {
     tx = tx * tx * tx * (tx * (tx * 6 - 15) + 10);
     tz = tz * tz * tz * (tz * (tz * 6 - 15) + 10);
     const int i = int(fx), j = int(fz);
-    const double a = corner(i, j, seed), b = corner(i + 1, j, seed), c = corner(i, j + 1, seed), d = corner(i + 1, j + 1, seed);
+    const double a = corner(i, j, seed), b = corner(i + 1, j, seed), c = corner(i, j + 1, seed),
+                 d = corner(i + 1, j + 1, seed);
     return a + (b - a) * tx + (c - a) * tz + (a - b - c + d) * tx * tz;
   }
   uint32_t seed_;
@@ -50,7 +51,8 @@ double ramp(double lo, double hi, double x) {
   return t * t * (3 - 2 * t);
 }
 
-// Height field with a trodden way along `ring` (control points whose y is replaced): the trail runs `eye` above it.
+// Height field with a trodden way along `ring` (control points whose y is replaced): the trail runs `eye`
+// above it.
 struct Way {
   std::vector<Vec3> dots;  // on the ground
   double distance(double x, double z, double* height) const {
@@ -69,8 +71,9 @@ struct Way {
   }
 };
 
-void ground_with_way(Builder& b, std::vector<Vec3> ring, double radius, double extent, int cells, double track,
-                     double shoulder, int material, const std::function<double(double, double)>& land) {
+void ground_with_way(Builder& b, std::vector<Vec3> ring, double radius, double extent, int cells,
+                     double track, double shoulder, int material,
+                     const std::function<double(double, double)>& land) {
   // A spline rarely goes through its control points, so the way follows the curve itself, smoothed along it.
   const Trail flat(ring);
   const int count = int(ring.size());
@@ -111,10 +114,11 @@ void skyline(Builder& b, double near, double far, int count) {
     const double a = 2 * M_PI * (i + rng.uniform(-0.4, 0.4)) / count, r = rng.uniform(near, far);
     const Colour c = hsv(rng.uniform(0, 0.16), rng.uniform(0.03, 0.4), rng.uniform(0.45, 0.85));
     const double storey = rng.uniform(2.9, 3.5);
-    const int wall = b.material(Pattern::facade, c, c * 0.7, Colour{0.8, 0.8, 0.78} * rng.uniform(0.4, 1), storey, 0.5);
+    const int wall =
+        b.material(Pattern::facade, c, c * 0.7, Colour{0.8, 0.8, 0.78} * rng.uniform(0.4, 1), storey, 0.5);
     const double half = storey * (2 + rng.index(6));
-    b.box(Vec3(r * std::cos(a), half, r * std::sin(a)), Vec3(rng.uniform(5, 10), half, rng.uniform(5, 10)), wall,
-          b.plain(c * 0.5), wall, a + rng.uniform(-0.3, 0.3));
+    b.box(Vec3(r * std::cos(a), half, r * std::sin(a)), Vec3(rng.uniform(5, 10), half, rng.uniform(5, 10)),
+          wall, b.plain(c * 0.5), wall, a + rng.uniform(-0.3, 0.3));
   }
 }
 
@@ -128,15 +132,19 @@ void daylight(Builder& b, double haze) {
   b.where().exposure = 1.0;
 }
 
-// --- street --------------------------------------------------------------------------------------------------
+// --- street
+// --------------------------------------------------------------------------------------------------
 
 // What stands in a shop window.
 int display(Builder& b) {
   switch (b.rng.index(4)) {
     case 0:
-      return b.material(Pattern::books, hsv(b.rng.uniform(), 0.4, 0.5), hsv(b.rng.uniform(), 0.4, 0.6), hsv(0.13, 0.3, 0.9), 0.16, 0.8);
-    case 1: return b.any_text();
-    default: return b.plain({0.04, 0.05, 0.06}, 0.7);
+      return b.material(Pattern::books, hsv(b.rng.uniform(), 0.4, 0.5), hsv(b.rng.uniform(), 0.4, 0.6),
+                        hsv(0.13, 0.3, 0.9), 0.16, 0.8);
+    case 1:
+      return b.any_text();
+    default:
+      return b.plain({0.04, 0.05, 0.06}, 0.7);
   }
 }
 
@@ -148,11 +156,14 @@ void house(Builder& b, Vec3 front, double half_x, double depth, double yaw) {
   const Colour trim = Colour{0.85, 0.84, 0.8} * rng.uniform(0.3, 1);
   const int wall = b.material(Pattern::facade, c, c * 0.7, trim, storey, 0.5);
   const double half = storey * (1 + rng.index(3));
-  const auto at = [&](double x, double y, double z) -> Vec3 { return front + yaw_matrix(yaw) * Vec3(x, y, z); };
+  const auto at = [&](double x, double y, double z) -> Vec3 {
+    return front + yaw_matrix(yaw) * Vec3(x, y, z);
+  };
   const int roof = b.plain(c * 0.4, 0.6), stone = b.plain(trim, 0.4);
   const double base = rng.chance(0.6) ? 3.2 : 0.7;
   b.box(at(0, base + half, -depth), Vec3(half_x, half, depth), wall, roof, wall, yaw);
-  b.box(at(0, base + 2 * half + 0.15, -depth), Vec3(half_x + 0.15, 0.15, depth + 0.25), stone, roof, stone, yaw);
+  b.box(at(0, base + 2 * half + 0.15, -depth), Vec3(half_x + 0.15, 0.15, depth + 0.25), stone, roof, stone,
+        yaw);
   const int foot = rng.chance(0.5) ? b.any_stone() : b.any_plaster(0.6);
   b.box(at(0, base / 2, -depth), Vec3(half_x, base / 2, depth + 0.06), foot, yaw);
   if (base > 2) {
@@ -169,7 +180,8 @@ void house(Builder& b, Vec3 front, double half_x, double depth, double yaw) {
       }
       if (rng.chance(0.55)) b.box(at(x, 2.72, 0.1), Vec3(w * 0.85, 0.25, 0.05), b.any_text(), yaw);
       if (rng.chance(0.4)) {
-        const Eigen::Matrix3d turn = yaw_matrix(yaw) * Eigen::AngleAxisd(0.45, Vec3::UnitX()).toRotationMatrix();
+        const Eigen::Matrix3d turn =
+            yaw_matrix(yaw) * Eigen::AngleAxisd(0.45, Vec3::UnitX()).toRotationMatrix();
         b.turned_box(at(x, 2.45, 0.55), Vec3(w * 0.88, 0.02, 0.55), b.any_fabric(), turn);
       }
     }
@@ -188,15 +200,19 @@ void build_street(Builder& b) {
   w.low = 0.6;
   w.high = 2.6;
   w.walk_speed = 1.4;
-  w.drive_speed = 6;
+  w.drive_speed = 5;
   const double tx = bx + walk + road, tz = bz + walk + road;
-  b.trail(rounded_rectangle(tx, tz, 5, w.eye), 1.5);
+  b.trail(rounded_rectangle(tx, tz, 6.5, w.eye), 1.5);
   w.orbit_centre = Vec3(0, 1.7, -tz);
   w.orbit_target = Vec3(11, 1.7, -tz - 1);
   w.orbit_radius = 1.2;
 
-  const int asphalt = b.material(Pattern::asphalt, {0.11, 0.11, 0.115}, {0.07, 0.07, 0.075}, {0, 0, 0}, 1, 0.5);
-  const int flags = b.material(Pattern::tiles, hsv(0.1, 0.05, rng.uniform(0.5, 0.7)), hsv(rng.uniform(0, 0.15), 0.1, rng.uniform(0.48, 0.66)), {0.12, 0.12, 0.12}, rng.uniform(0.25, 0.5), 0.9), kerb = b.plain({0.42, 0.41, 0.4}, 0.5), white = b.plain({0.75, 0.75, 0.72}, 0.8);
+  const int asphalt =
+      b.material(Pattern::asphalt, {0.11, 0.11, 0.115}, {0.07, 0.07, 0.075}, {0, 0, 0}, 1, 0.5);
+  const int flags = b.material(Pattern::tiles, hsv(0.1, 0.05, rng.uniform(0.5, 0.7)),
+                               hsv(rng.uniform(0, 0.15), 0.1, rng.uniform(0.48, 0.66)), {0.12, 0.12, 0.12},
+                               rng.uniform(0.25, 0.5), 0.9),
+            kerb = b.plain({0.42, 0.41, 0.4}, 0.5), white = b.plain({0.75, 0.75, 0.72}, 0.8);
   b.box(Vec3(0, -0.25, 0), Vec3(140, 0.25, 140), asphalt);
   b.standing_box(Vec3(0, 0, 0), Vec3(bx + walk, 0.07, bz + walk), flags);
   b.standing_box(Vec3(0, 0, 0), Vec3(bx + walk + 0.12, 0.065, bz + walk + 0.12), kerb);
@@ -224,7 +240,8 @@ void build_street(Builder& b) {
       const double half = rng.uniform(3.5, 8);
       if (rng.chance(0.12)) {
         for (int i = 0; i < 3; ++i)
-          b.broad_tree(u * (t + half * rng.uniform(0.3, 1.7)) + n * (outer + rng.uniform(2, 8)), rng.uniform(6, 10));
+          b.broad_tree(u * (t + half * rng.uniform(0.3, 1.7)) + n * (outer + rng.uniform(2, 8)),
+                       rng.uniform(6, 10));
       } else {
         house(b, u * (t + half) + n * outer, half - 0.05, rng.uniform(5, 8), in_yaw);
       }
@@ -233,10 +250,14 @@ void build_street(Builder& b) {
     // Marks on the road.
     const double straight = (along_x ? tx : tz) - 6;
     for (double t = -straight; t < straight; t += 4) {
-      b.standing_box(u * (t + 1) + n * centre, (u + n).cwiseAbs().cwiseProduct(along_x ? Vec3(1, 0, 0.06) : Vec3(0.06, 0, 1)) + Vec3(0, 0.002, 0), white);
+      b.standing_box(
+          u * (t + 1) + n * centre,
+          (u + n).cwiseAbs().cwiseProduct(along_x ? Vec3(1, 0, 0.06) : Vec3(0.06, 0, 1)) + Vec3(0, 0.002, 0),
+          white);
     }
     for (int i = 0; i < 8; ++i) {
-      b.standing_box(u * (straight + 1.2) + n * (centre + (i - 3.5) * 1.05), along_x ? Vec3(1.3, 0.002, 0.28) : Vec3(0.28, 0.002, 1.3), white);
+      b.standing_box(u * (straight + 1.2) + n * (centre + (i - 3.5) * 1.05),
+                     along_x ? Vec3(1.3, 0.002, 0.28) : Vec3(0.28, 0.002, 1.3), white);
     }
     // Parked cars, on both sides; the trail keeps 1.5 m free, they begin at 2.5 m.
     for (double lane : {-1.0, 1.0}) {
@@ -250,11 +271,14 @@ void build_street(Builder& b) {
         const double yaw = lane > 0 ? in_yaw : out_yaw;
         switch (rng.index(6)) {
           case 0:
-          case 1: b.broad_tree(at, rng.uniform(4.5, 7.5)); break;
+          case 1:
+            b.broad_tree(at, rng.uniform(4.5, 7.5));
+            break;
           case 2: {
             const int steel = b.plain({0.12, 0.13, 0.13}, 0.3);
             b.cylinder(at + Vec3(0, 2.6, 0), 0.06, 2.6, steel, steel);
-            b.box(at - n * (lane * 0.5) + Vec3(0, 5.2, 0), along_x ? Vec3(0.12, 0.06, 0.6) : Vec3(0.6, 0.06, 0.12), steel);
+            b.box(at - n * (lane * 0.5) + Vec3(0, 5.2, 0),
+                  along_x ? Vec3(0.12, 0.06, 0.6) : Vec3(0.6, 0.06, 0.12), steel);
             break;
           }
           case 3: {
@@ -262,8 +286,12 @@ void build_street(Builder& b) {
             b.cylinder(at + Vec3(0, 0.45, 0), 0.25, 0.45, green, green);
             break;
           }
-          case 4: b.sign(at, yaw + M_PI / 2, rng.uniform(2.2, 2.9), 0.3); break;
-          default: b.bench(at + n * (lane * 0.6), yaw, b.any_wood()); break;
+          case 4:
+            b.sign(at, yaw + M_PI / 2, rng.uniform(2.2, 2.9), 0.3);
+            break;
+          default:
+            b.bench(at + n * (lane * 0.6), yaw, b.any_wood());
+            break;
         }
       }
     }
@@ -272,7 +300,8 @@ void build_street(Builder& b) {
   daylight(b, 0.0022);
 }
 
-// --- terrain -------------------------------------------------------------------------------------------------
+// --- terrain
+// -------------------------------------------------------------------------------------------------
 
 void build_terrain(Builder& b) {
   Rng& rng = b.rng;
@@ -300,7 +329,8 @@ void build_terrain(Builder& b) {
   int stones[3];
   for (int& s : stones) s = b.any_stone();
   for (int i = 0; i < 130; ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = std::sqrt(rng.uniform(0.01, 1)) * 62, size = rng.uniform(0.25, 1.6);
+    const double a = rng.uniform(0, 2 * M_PI), r = std::sqrt(rng.uniform(0.01, 1)) * 62,
+                 size = rng.uniform(0.25, 1.6);
     const double x = r * std::cos(a), z = r * std::sin(a);
     if (b.claim(x, z, size * 1.5)) b.boulder(Vec3(x, b.ground(x, z) - 0.1 * size, z), size, stones[i % 3]);
   }
@@ -311,9 +341,15 @@ void build_terrain(Builder& b) {
     if (hills(x + 90, z, 30, 2) < 0.25 - woods * 0.5 || !b.claim(x, z, 1.6)) continue;
     const Vec3 foot(x, b.ground(x, z) - 0.1, z);
     switch (rng.index(4)) {
-      case 0: b.broad_tree(foot, rng.uniform(4, 9)); break;
-      case 1: b.bush(foot, rng.uniform(0.6, 1.4)); break;
-      default: b.conifer(foot, rng.uniform(4, 11)); break;
+      case 0:
+        b.broad_tree(foot, rng.uniform(4, 9));
+        break;
+      case 1:
+        b.bush(foot, rng.uniform(0.6, 1.4));
+        break;
+      default:
+        b.conifer(foot, rng.uniform(4, 11));
+        break;
     }
   }
   // A fence beside the way, and a hut.
@@ -321,7 +357,8 @@ void build_terrain(Builder& b) {
     const int wood = b.any_wood();
     const double length = w.trail.length() * rng.uniform(0.15, 0.4);
     for (double s = 0; s < length; s += 2.2) {
-      const Vec3 p = w.trail.position(s), t = w.trail.tangent(s), q = w.trail.position(s + 2.2), t2 = w.trail.tangent(s + 2.2);
+      const Vec3 p = w.trail.position(s), t = w.trail.tangent(s), q = w.trail.position(s + 2.2),
+                 t2 = w.trail.tangent(s + 2.2);
       const auto off = [&](Vec3 at, Vec3 along) {
         const Vec3 out = Vec3(along.z(), 0, -along.x()).normalized() * 2.4 + at;
         return Vec3(out.x(), b.ground(out.x(), out.z()), out.z());
@@ -332,19 +369,23 @@ void build_terrain(Builder& b) {
       const Vec3 middle = (from + to) / 2, d = to - from;
       if (!b.off_trail(middle.x(), middle.z(), 0.1)) continue;
       const Eigen::Matrix3d turn = Eigen::Quaterniond::FromTwoVectors(Vec3::UnitX(), d).toRotationMatrix();
-      for (double y : {0.5, 0.9}) b.turned_box(middle + Vec3(0, y, 0), Vec3(d.norm() / 2, 0.05, 0.02), wood, turn);
+      for (double y : {0.5, 0.9})
+        b.turned_box(middle + Vec3(0, y, 0), Vec3(d.norm() / 2, 0.05, 0.02), wood, turn);
     }
   }
   for (int i = 0; i < 20; ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(5, 50), x = r * std::cos(a), z = r * std::sin(a);
+    const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(5, 50), x = r * std::cos(a),
+                 z = r * std::sin(a);
     if (!b.claim(x, z, 4)) continue;
     const double yaw = rng.uniform(0, 3);
     const Vec3 foot(x, b.ground(x, z) - 0.8, z);
     b.standing_box(foot, Vec3(2.4, 1.7, 1.8), rng.chance(0.5) ? b.any_brick() : b.any_wood(), yaw);
     const int roof = b.any_tiles();
     for (double s : {-1.0, 1.0}) {
-      const Eigen::Matrix3d turn = yaw_matrix(yaw) * Eigen::AngleAxisd(s * 0.6, Vec3::UnitX()).toRotationMatrix();
-      b.turned_box(foot + Vec3(0, 3.95, 0) + yaw_matrix(yaw) * Vec3(0, 0, s * 1.0), Vec3(2.8, 0.06, 1.4), roof, turn);
+      const Eigen::Matrix3d turn =
+          yaw_matrix(yaw) * Eigen::AngleAxisd(s * 0.6, Vec3::UnitX()).toRotationMatrix();
+      b.turned_box(foot + Vec3(0, 3.95, 0) + yaw_matrix(yaw) * Vec3(0, 0, s * 1.0), Vec3(2.8, 0.06, 1.4),
+                   roof, turn);
     }
     b.box(foot + yaw_matrix(yaw) * Vec3(0.5, 1.7, 1.8), Vec3(0.45, 1, 0.04), b.any_wood(), yaw);
     break;
@@ -352,24 +393,36 @@ void build_terrain(Builder& b) {
   daylight(b, rng.uniform(0.003, 0.008));
 }
 
-// --- objects -------------------------------------------------------------------------------------------------
+// --- objects
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
 int any_surface(Builder& b) {
   switch (b.rng.index(11)) {
-    case 0: return b.any_wood();
-    case 1: return b.any_brick();
-    case 2: return b.any_tiles();
-    case 3: return b.any_fabric();
-    case 4: return b.any_stone();
-    case 5: return b.any_metal();
-    case 6: return b.any_text();
-    case 7: return b.any_picture();
-    case 8: return b.any_foliage();
-    case 9: return b.any_plaster(0.7);
+    case 0:
+      return b.any_wood();
+    case 1:
+      return b.any_brick();
+    case 2:
+      return b.any_tiles();
+    case 3:
+      return b.any_fabric();
+    case 4:
+      return b.any_stone();
+    case 5:
+      return b.any_metal();
+    case 6:
+      return b.any_text();
+    case 7:
+      return b.any_picture();
+    case 8:
+      return b.any_foliage();
+    case 9:
+      return b.any_plaster(0.7);
     default:
-      return b.material(Pattern::carton, hsv(0.085, 0.4, 0.65), hsv(0.08, 0.45, 0.5), hsv(b.rng.uniform(), 0.6, 0.6), 0.4, 0.5);
+      return b.material(Pattern::carton, hsv(0.085, 0.4, 0.65), hsv(0.08, 0.45, 0.5),
+                        hsv(b.rng.uniform(), 0.6, 0.6), 0.4, 0.5);
   }
 }
 
@@ -381,12 +434,14 @@ double any_object(Builder& b, Vec3 foot, double size) {
   switch (rng.index(7)) {
     case 0:
     case 1: {
-      const Vec3 half(size * rng.uniform(0.4, 0.7), size * rng.uniform(0.25, 0.8), size * rng.uniform(0.4, 0.7));
+      const Vec3 half(size * rng.uniform(0.4, 0.7), size * rng.uniform(0.25, 0.8),
+                      size * rng.uniform(0.4, 0.7));
       b.box(foot + Vec3(0, half.y(), 0), half, skin, rng.chance(0.4) ? any_surface(b) : skin, skin, yaw);
       return 2 * half.y();
     }
     case 2: {
-      const Vec3 r(size * rng.uniform(0.4, 0.65), size * rng.uniform(0.4, 0.65), size * rng.uniform(0.4, 0.65));
+      const Vec3 r(size * rng.uniform(0.4, 0.65), size * rng.uniform(0.4, 0.65),
+                   size * rng.uniform(0.4, 0.65));
       b.ellipsoid(foot + Vec3(0, r.y(), 0), rng.chance(0.5) ? Vec3(r.y(), r.y(), r.y()) : r, skin, yaw);
       return 0;
     }
@@ -407,11 +462,21 @@ double any_object(Builder& b, Vec3 foot, double size) {
       return 0;
     default:
       switch (rng.index(5)) {
-        case 0: b.chair(foot, b.any_wood(), yaw); return 0;
-        case 1: b.barrel(foot); return 0;
-        case 2: b.crate(foot, std::min(0.4, size * 0.5), yaw); return std::min(0.8, size);
-        case 3: b.potted_plant(foot, size * 1.5); return 0;
-        default: b.table(foot, 0.5 * size, 0.4 * size, 0.6 * size, b.any_wood(), yaw); return 0;
+        case 0:
+          b.chair(foot, b.any_wood(), yaw);
+          return 0;
+        case 1:
+          b.barrel(foot);
+          return 0;
+        case 2:
+          b.crate(foot, std::min(0.4, size * 0.5), yaw);
+          return std::min(0.8, size);
+        case 3:
+          b.potted_plant(foot, size * 1.5);
+          return 0;
+        default:
+          b.table(foot, 0.5 * size, 0.4 * size, 0.6 * size, b.any_wood(), yaw);
+          return 0;
       }
   }
 }
@@ -432,7 +497,9 @@ void build_objects(Builder& b) {
   // A B-spline through a regular polygon of n points runs inside of it by this much.
   const int points = 24;
   const double reach = radius / ((4 + 2 * std::cos(2 * M_PI / points)) / 6);
-  for (int i = 0; i < points; ++i) ring.emplace_back(reach * std::cos(2 * M_PI * i / points), w.eye, reach * std::sin(2 * M_PI * i / points));
+  for (int i = 0; i < points; ++i)
+    ring.emplace_back(reach * std::cos(2 * M_PI * i / points), w.eye,
+                      reach * std::sin(2 * M_PI * i / points));
   b.trail(ring, 0.55);
   w.orbit_centre = Vec3(0, w.eye, 0);
   w.orbit_target = Vec3(0, 0.4, 0);
@@ -440,16 +507,27 @@ void build_objects(Builder& b) {
 
   int floor = 0;
   switch (rng.index(5)) {
-    case 0: floor = b.any_wood(); break;
-    case 1: floor = b.any_tiles(); break;
-    case 2: floor = b.any_brick(); break;
-    case 3: floor = b.material(Pattern::asphalt, {0.3, 0.3, 0.29}, {0.2, 0.2, 0.2}, {0, 0, 0}, 0.7, 0.5); break;
-    default: floor = b.material(Pattern::grass, hsv(0.27, 0.6, 0.45), hsv(0.22, 0.5, 0.6), hsv(0.12, 0.4, 0.6), 0.8, 0.5);
+    case 0:
+      floor = b.any_wood();
+      break;
+    case 1:
+      floor = b.any_tiles();
+      break;
+    case 2:
+      floor = b.any_brick();
+      break;
+    case 3:
+      floor = b.material(Pattern::asphalt, {0.3, 0.3, 0.29}, {0.2, 0.2, 0.2}, {0, 0, 0}, 0.7, 0.5);
+      break;
+    default:
+      floor = b.material(Pattern::grass, hsv(0.27, 0.6, 0.45), hsv(0.22, 0.5, 0.6), hsv(0.12, 0.4, 0.6), 0.8,
+                         0.5);
   }
   b.box(Vec3(0, -0.25, 0), Vec3(120, 0.25, 120), floor);
   const auto scatter = [&](int count, double lo, double hi, double size_lo, double size_hi) {
     for (int i = 0; i < count; ++i) {
-      const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(lo, hi), size = rng.uniform(size_lo, size_hi);
+      const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(lo, hi),
+                   size = rng.uniform(size_lo, size_hi);
       const double x = r * std::cos(a), z = r * std::sin(a);
       if (!b.claim(x, z, size * 0.75)) continue;
       double y = 0, s = size;
@@ -473,11 +551,14 @@ void build_objects(Builder& b) {
       if (rng.chance(0.2)) continue;
       const double a = i * M_PI / 4;
       b.box(Vec3(r * std::cos(a), height / 2, r * std::sin(a)), Vec3(0.15, height / 2, r * 0.4142), wall, -a);
-      if (rng.chance(0.7)) b.picture_on_wall(Vec3((r - 0.16) * std::cos(a), 1.5, (r - 0.16) * std::sin(a)), 0.7, 0.5, -M_PI / 2 - a, rng.chance(0.5) ? b.any_text() : b.any_picture());
+      if (rng.chance(0.7))
+        b.picture_on_wall(Vec3((r - 0.16) * std::cos(a), 1.5, (r - 0.16) * std::sin(a)), 0.7, 0.5,
+                          -M_PI / 2 - a, rng.chance(0.5) ? b.any_text() : b.any_picture());
     }
   }
   for (int i = 0; i < (backdrop == 1 ? 45 : 14); ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = radius + rng.uniform(8, 26), x = r * std::cos(a), z = r * std::sin(a);
+    const double a = rng.uniform(0, 2 * M_PI), r = radius + rng.uniform(8, 26), x = r * std::cos(a),
+                 z = r * std::sin(a);
     if (!b.claim(x, z, 1.3)) continue;
     if (rng.chance(0.6)) {
       b.broad_tree(Vec3(x, 0, z), rng.uniform(3, 8));
@@ -489,7 +570,8 @@ void build_objects(Builder& b) {
   daylight(b, 0.003);
 }
 
-// --- forest --------------------------------------------------------------------------------------------------
+// --- forest
+// --------------------------------------------------------------------------------------------------
 
 void build_forest(Builder& b) {
   Rng& rng = b.rng;
@@ -501,8 +583,9 @@ void build_forest(Builder& b) {
   w.drive_speed = 2.5;
   const Hills hills(rng);
   const double relief = rng.uniform(0.8, 2.5);
-  const int land = b.material(Pattern::terrain, hsv(rng.uniform(0.18, 0.3), rng.uniform(0.4, 0.65), rng.uniform(0.35, 0.5)),
-                              hsv(0.08, 0.2, 0.5), hsv(0.075, rng.uniform(0.35, 0.5), rng.uniform(0.42, 0.58)), 1.2, 0.5);
+  const int land = b.material(
+      Pattern::terrain, hsv(rng.uniform(0.18, 0.3), rng.uniform(0.4, 0.65), rng.uniform(0.35, 0.5)),
+      hsv(0.08, 0.2, 0.5), hsv(0.075, rng.uniform(0.35, 0.5), rng.uniform(0.42, 0.58)), 1.2, 0.5);
   const auto shape = [&](double x, double z) {
     return relief * hills(x, z, 16, 4) + 9 * ramp(34, 64, std::hypot(x, z));
   };
@@ -512,7 +595,8 @@ void build_forest(Builder& b) {
   w.orbit_target = w.trail.position(0) + 7 * w.trail.tangent(0) - Vec3(0, 0.4, 0);
   const double conifers = rng.uniform(0.1, 0.9);
   for (int i = 0; i < 620; ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = std::sqrt(rng.uniform(0, 1)) * 56, x = r * std::cos(a), z = r * std::sin(a);
+    const double a = rng.uniform(0, 2 * M_PI), r = std::sqrt(rng.uniform(0, 1)) * 56, x = r * std::cos(a),
+                 z = r * std::sin(a);
     const Vec3 foot(x, b.ground(x, z) - 0.15, z);
     const double kind = rng.uniform();
     if (kind < 0.66) {
@@ -524,19 +608,23 @@ void build_forest(Builder& b) {
       } else if (b.off_trail(x, z, height * 0.5)) {
         b.broad_tree(foot, height);
       } else {
-        const int bark = b.material(Pattern::bark, hsv(0.08, 0.3, 0.5), hsv(0.07, 0.4, 0.22), hsv(0.25, 0.4, 0.35), 0.14, 0.8);
+        const int bark = b.material(Pattern::bark, hsv(0.08, 0.3, 0.5), hsv(0.07, 0.4, 0.22),
+                                    hsv(0.25, 0.4, 0.35), 0.14, 0.8);
         b.cylinder(foot + Vec3(0, 3.4, 0), rng.uniform(0.1, 0.25), 3.6, bark, bark);
         const int leaves = b.any_foliage();
         for (int k = 0; k < 3; ++k)
-          b.ellipsoid(foot + Vec3(rng.uniform(-0.8, 0.8), rng.uniform(6.4, 8), rng.uniform(-0.8, 0.8)), Vec3(1.6, 1.1, 1.6), leaves);
+          b.ellipsoid(foot + Vec3(rng.uniform(-0.8, 0.8), rng.uniform(6.4, 8), rng.uniform(-0.8, 0.8)),
+                      Vec3(1.6, 1.1, 1.6), leaves);
       }
     } else if (kind < 0.84) {
       if (b.claim(x, z, 0.9)) b.bush(foot + Vec3(0, 0.15, 0), rng.uniform(0.5, 1));
     } else if (kind < 0.93) {
       if (b.claim(x, z, 0.8)) b.boulder(foot, rng.uniform(0.25, 0.75), b.any_stone());
     } else if (b.claim(x, z, 1.9)) {
-      const int bark = b.material(Pattern::bark, hsv(0.08, 0.3, 0.45), hsv(0.07, 0.4, 0.2), hsv(0.26, 0.5, 0.4), 0.14, 0.8);
-      const Eigen::Matrix3d lie = yaw_matrix(a) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
+      const int bark = b.material(Pattern::bark, hsv(0.08, 0.3, 0.45), hsv(0.07, 0.4, 0.2),
+                                  hsv(0.26, 0.5, 0.4), 0.14, 0.8);
+      const Eigen::Matrix3d lie =
+          yaw_matrix(a) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
       const double radius = rng.uniform(0.12, 0.3);
       b.cylinder(foot + Vec3(0, 0.15 + radius, 0), radius, rng.uniform(0.8, 1.8), bark, b.any_wood(), lie);
     }
@@ -545,7 +633,8 @@ void build_forest(Builder& b) {
   w.exposure = 1.25;
 }
 
-// --- ruins ---------------------------------------------------------------------------------------------------
+// --- ruins
+// ---------------------------------------------------------------------------------------------------
 
 void build_ruins(Builder& b) {
   Rng& rng = b.rng;
@@ -562,9 +651,11 @@ void build_ruins(Builder& b) {
   int stones[3];
   for (int& s : stones) s = b.any_stone();
   const double hue = rng.uniform(0.07, 0.13);
-  const int paving = b.material(Pattern::tiles, hsv(hue, 0.2, 0.68), hsv(hue, 0.22, 0.58), hsv(0.2, 0.4, 0.3), rng.uniform(0.5, 0.9), 0.9);
-  b.box(Vec3(0, -0.35, 0), Vec3(130, 0.25, 130),
-        b.material(Pattern::grass, hsv(0.22, 0.5, 0.5), hsv(0.15, 0.45, 0.62), hsv(0.1, 0.35, 0.62), 1.4, 0.6));
+  const int paving = b.material(Pattern::tiles, hsv(hue, 0.2, 0.68), hsv(hue, 0.22, 0.58), hsv(0.2, 0.4, 0.3),
+                                rng.uniform(0.5, 0.9), 0.9);
+  b.box(
+      Vec3(0, -0.35, 0), Vec3(130, 0.25, 130),
+      b.material(Pattern::grass, hsv(0.22, 0.5, 0.5), hsv(0.15, 0.45, 0.62), hsv(0.1, 0.35, 0.62), 1.4, 0.6));
   b.box(Vec3(0, -0.1, 0), Vec3(16, 0.1, 16), paving);
   const auto column = [&](Vec3 foot, double height, bool whole) {
     const double r = 0.32;
@@ -573,7 +664,8 @@ void build_ruins(Builder& b) {
     const int drums = std::max(1, int(height / 0.9));
     for (int i = 0; i < drums; ++i) {
       const double h = height / drums / 2;
-      b.cylinder(foot + Vec3(rng.uniform(-0.015, 0.015), 0.24 + h * (2 * i + 1), rng.uniform(-0.015, 0.015)), r * (1 - 0.04 * i), h - 0.006, stone, stone);
+      b.cylinder(foot + Vec3(rng.uniform(-0.015, 0.015), 0.24 + h * (2 * i + 1), rng.uniform(-0.015, 0.015)),
+                 r * (1 - 0.04 * i), h - 0.006, stone, stone);
     }
     if (whole) {
       b.cone(foot + Vec3(0, 0.24 + height + 0.1, 0), r * 1.6, 0.35, stone);
@@ -603,7 +695,8 @@ void build_ruins(Builder& b) {
     }
   }
   for (int i = 0; i < 170; ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(0, 19), x = r * std::cos(a), z = r * std::sin(a);
+    const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(0, 19), x = r * std::cos(a),
+                 z = r * std::sin(a);
     const int stone = stones[rng.index(3)];
     const double yaw = rng.uniform(0, 3);
     const int kind = rng.index(8);
@@ -616,13 +709,15 @@ void build_ruins(Builder& b) {
       const int parts = 3 + rng.index(3);
       for (int k = 0; k < parts; ++k) {
         const double t = -half + 2 * half * (k + 0.5) / parts;
-        b.standing_box(Vec3(x, 0, z) + yaw_matrix(yaw) * Vec3(t, 0, 0), Vec3(half / parts, height / 2, 0.25), wall, yaw);
+        b.standing_box(Vec3(x, 0, z) + yaw_matrix(yaw) * Vec3(t, 0, 0), Vec3(half / parts, height / 2, 0.25),
+                       wall, yaw);
         height *= rng.uniform(0.6, 1.02);
       }
     } else if (kind == 2) {
       const double half = rng.uniform(0.5, 1.3);
       if (!b.claim(x, z, half)) continue;
-      const Eigen::Matrix3d lie = yaw_matrix(yaw) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
+      const Eigen::Matrix3d lie =
+          yaw_matrix(yaw) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
       b.cylinder(Vec3(x, 0.3, z), 0.31, half, stone, stone, lie);
     } else if (kind <= 4) {
       const double size = rng.uniform(0.2, 0.6);
@@ -643,7 +738,8 @@ void build_ruins(Builder& b) {
     }
   }
   for (int i = 0; i < 40; ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(21, 60), x = r * std::cos(a), z = r * std::sin(a);
+    const double a = rng.uniform(0, 2 * M_PI), r = rng.uniform(21, 60), x = r * std::cos(a),
+                 z = r * std::sin(a);
     if (!b.claim(x, z, 1.5)) continue;
     if (rng.chance(0.5)) {
       b.broad_tree(Vec3(x, -0.15, z), rng.uniform(4, 9));
@@ -652,10 +748,12 @@ void build_ruins(Builder& b) {
     }
   }
   // Hills at the end of the plain.
-  const int hill = b.material(Pattern::rock, hsv(0.2, 0.3, 0.5), hsv(0.12, 0.3, 0.4), hsv(0.25, 0.45, 0.4), 12, 0.6);
+  const int hill =
+      b.material(Pattern::rock, hsv(0.2, 0.3, 0.5), hsv(0.12, 0.3, 0.4), hsv(0.25, 0.45, 0.4), 12, 0.6);
   for (int i = 0; i < 12; ++i) {
     const double a = 2 * M_PI * i / 12, r = rng.uniform(105, 130);
-    b.ellipsoid(Vec3(r * std::cos(a), -3, r * std::sin(a)), Vec3(rng.uniform(25, 40), rng.uniform(8, 24), rng.uniform(25, 40)), hill, a);
+    b.ellipsoid(Vec3(r * std::cos(a), -3, r * std::sin(a)),
+                Vec3(rng.uniform(25, 40), rng.uniform(8, 24), rng.uniform(25, 40)), hill, a);
   }
   daylight(b, rng.uniform(0.002, 0.006));
 }

@@ -13,7 +13,8 @@
 namespace da3::scene {
 namespace {
 
-constexpr std::array<const char*, kPaths> kNames = {"static", "forward", "orbit", "handheld", "loop", "drive", "walk"};
+constexpr std::array<const char*, kPaths> kNames = {"static", "forward", "orbit", "handheld",
+                                                    "loop",   "drive",   "walk"};
 constexpr double kTurn = 2 * M_PI;
 
 }  // namespace
@@ -38,7 +39,8 @@ PathKind path_from_name(const std::string& name) {
 CameraPath CameraPath::make(const Scene& scene, PathKind kind, uint64_t seed, double speed) {
   path_name(kind);  // refuses what is none
   if (!(speed >= 0.01 && speed <= 100))
-    throw std::invalid_argument("The speed is " + std::to_string(speed) + "; it must be between 0.01 and 100.");
+    throw std::invalid_argument("The speed is " + std::to_string(speed) +
+                                "; it must be between 0.01 and 100.");
   CameraPath path;
   path.kind_ = kind;
   path.where_ = scene.whereabouts();
@@ -73,10 +75,12 @@ CameraPath CameraPath::make(const Scene& scene, PathKind kind, uint64_t seed, do
 // Slow to fast swaying with fixed frequencies that are no multiples of each other, -1..1.
 double CameraPath::wave(int which, double seconds) const {
   const double* p = &phase_[size_t(which * 2)];
-  return 0.6 * std::sin(seconds * (1.0 + 0.17 * which) + p[0]) + 0.4 * std::sin(seconds * (2.39 + 0.23 * which) + p[1]);
+  return 0.6 * std::sin(seconds * (1.0 + 0.17 * which) + p[0]) +
+         0.4 * std::sin(seconds * (2.39 + 0.23 * which) + p[1]);
 }
 
-Camera CameraPath::along_trail(double s, double lift, double side, double yaw, double pitch, double roll) const {
+Camera CameraPath::along_trail(double s, double lift, double side, double yaw, double pitch,
+                               double roll) const {
   const Eigen::Vector3d here = where_.trail.position(s);
   Eigen::Vector3d forward = where_.trail.position(s + ahead_) - here;
   forward.normalize();
@@ -94,8 +98,10 @@ Camera CameraPath::pose(double seconds) const {
     throw std::invalid_argument("A camera path has no pose at " + std::to_string(seconds) + " seconds.");
   const double t = seconds * speed_;
   switch (kind_) {
-    case PathKind::still: return along_trail(start_, 0, 0, turn_, -0.06, 0);
-    case PathKind::forward: return along_trail(start_ + where_.walk_speed * t, 0, 0, 0, -0.06, 0);
+    case PathKind::still:
+      return along_trail(start_, 0, 0, turn_, -0.06, 0);
+    case PathKind::forward:
+      return along_trail(start_ + where_.walk_speed * t, 0, 0, 0, -0.06, 0);
     case PathKind::orbit: {
       double turns = seconds / period_;
       turns -= std::floor(turns);
@@ -114,25 +120,28 @@ Camera CameraPath::pose(double seconds) const {
       const double yaw = 0.5 * wave(0, 0.35 * t) + 0.010 * wave(1, 4.5 * t);
       const double pitch = -0.07 + 0.12 * wave(2, 0.4 * t) + 0.008 * wave(3, 5 * t);
       const double roll = 0.03 * wave(4, 0.6 * t) + 0.006 * wave(5, 5.5 * t);
-      return along_trail(s, reach * wave(3, 0.7 * t) + 0.004 * wave(1, 6 * t), reach * wave(5, 0.8 * t), yaw, pitch, roll);
+      return along_trail(s, reach * wave(3, 0.7 * t) + 0.004 * wave(1, 6 * t), reach * wave(5, 0.8 * t), yaw,
+                         pitch, roll);
     }
     case PathKind::loop: {
       double u = seconds / period_;
       u -= std::floor(u);
       const double a = kTurn * u;
-      return along_trail(start_ + u * where_.trail.length(), 0.08 * std::sin(3 * a), 0.15 * where_.radius * std::sin(2 * a),
-                         0.2 * std::sin(4 * a), -0.06 + 0.05 * std::sin(5 * a), 0.015 * std::sin(3 * a));
+      return along_trail(start_ + u * where_.trail.length(), 0.08 * std::sin(3 * a),
+                         0.15 * where_.radius * std::sin(2 * a), 0.2 * std::sin(4 * a),
+                         -0.06 + 0.05 * std::sin(5 * a), 0.015 * std::sin(3 * a));
     }
     case PathKind::drive: {
       const double s = start_ + where_.drive_speed * t;
       const double low = where_.low + 0.35 * (where_.eye - where_.low);
-      return along_trail(s, low - where_.eye + 0.006 * wave(0, 7 * t), 0.1 * where_.radius * wave(1, 0.5 * t), 0.02 * wave(2, t),
-                         -0.03 + 0.006 * wave(3, 6 * t), 0.005 * wave(4, 3 * t));
+      return along_trail(s, low - where_.eye + 0.006 * wave(0, 7 * t), 0.1 * where_.radius * wave(1, 0.5 * t),
+                         0.02 * wave(2, t), -0.03 + 0.006 * wave(3, 6 * t), 0.005 * wave(4, 3 * t));
     }
     case PathKind::walk: {
       const double s = start_ + where_.walk_speed * t, step = kTurn * 0.9 * t;
       return along_trail(s, 0.028 * std::sin(2 * step), std::min(0.025, 0.1 * where_.radius) * std::sin(step),
-                         0.18 * wave(0, 0.5 * t) + 0.008 * std::sin(step), -0.07 + 0.05 * wave(1, 0.6 * t) + 0.006 * std::sin(2 * step),
+                         0.18 * wave(0, 0.5 * t) + 0.008 * std::sin(step),
+                         -0.07 + 0.05 * wave(1, 0.6 * t) + 0.006 * std::sin(2 * step),
                          0.012 * std::sin(step));
     }
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// How a camera moves through a scene: a pose for any time, with continuous velocity (but for `still`, which has none),
-// always within the free space of the scene.
+// How a camera moves through a scene: a pose for any time, with continuous velocity (but for `still`, which
+// has none), always within the free space of the scene.
 #pragma once
 
 #include <string>
@@ -19,14 +19,14 @@ PathKind path_from_name(const std::string& name);
 
 class CameraPath {
  public:
-  // `speed` is a factor on the natural speed of the scene, 0.01..100. The seed says where the path begins and how the
-  // hand shakes.
+  // `speed` is a factor on the natural speed of the scene, 0.01..100. The seed says where the path begins and
+  // how the hand shakes.
   static CameraPath make(const Scene& scene, PathKind kind, uint64_t seed, double speed = 1);
 
   // Rotation and translation at `seconds` >= 0 (no intrinsics). Thread-safe; any order.
   Camera pose(double seconds) const;
-  // When the camera comes back to its first pose: exactly (the same bits) for loop and static, to rounding for orbit;
-  // 0 if it never does.
+  // When the camera comes back to its first pose: exactly (the same bits) for loop and static, to rounding
+  // for orbit; 0 if it never does.
   double period() const { return period_; }
   PathKind kind() const { return kind_; }
 

@@ -21,8 +21,8 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  // Calls work(0) .. work(count - 1), each once, on any of the threads, and returns when all are done. The first
-  // exception is thrown here; what had not begun then is left out. One caller at a time.
+  // Calls work(0) .. work(count - 1), each once, on any of the threads, and returns when all are done. The
+  // first exception is thrown here; what had not begun then is left out. One caller at a time.
   void run(int count, const std::function<void(int)>& work);
   int threads() const { return int(workers_.size()) + 1; }
 

@@ -59,7 +59,8 @@ float gaussian(uint32_t h) {
 
 void check_pose(const Camera& c) {
   const bool finite = c.rotation.allFinite() && c.translation.allFinite();
-  if (!finite || !((c.rotation * c.rotation.transpose() - Eigen::Matrix3d::Identity()).cwiseAbs().maxCoeff() < 1e-6))
+  if (!finite ||
+      !((c.rotation * c.rotation.transpose() - Eigen::Matrix3d::Identity()).cwiseAbs().maxCoeff() < 1e-6))
     throw std::invalid_argument("The camera's rotation must be orthonormal and its translation finite.");
 }
 
@@ -68,13 +69,15 @@ void check(const Camera& c, int width, int height, const RenderOptions& o, const
     throw std::invalid_argument("A picture of " + std::to_string(width) + "x" + std::to_string(height) +
                                 " pixels cannot be rendered; each side must be between 1 and " +
                                 std::to_string(kMaxSide) + ".");
-  const bool usable = std::isfinite(c.fx) && std::isfinite(c.fy) && c.fx > 0 && c.fy > 0 && std::isfinite(c.cx) &&
-                      std::isfinite(c.cy);
-  if (!usable) throw std::invalid_argument("The camera's focal lengths must be above 0 and its intrinsics finite.");
+  const bool usable = std::isfinite(c.fx) && std::isfinite(c.fy) && c.fx > 0 && c.fy > 0 &&
+                      std::isfinite(c.cx) && std::isfinite(c.cy);
+  if (!usable)
+    throw std::invalid_argument("The camera's focal lengths must be above 0 and its intrinsics finite.");
   check_pose(c);
   for (const Camera& shutter : o.shutter) check_pose(shutter);
   if (!(o.exposure >= -8 && o.exposure <= 8))
-    throw std::invalid_argument("The exposure is " + std::to_string(o.exposure) + " stops; it must be between -8 and 8.");
+    throw std::invalid_argument("The exposure is " + std::to_string(o.exposure) +
+                                " stops; it must be between -8 and 8.");
   if (!(o.noise >= 0 && o.noise <= 1))
     throw std::invalid_argument("The noise is " + std::to_string(o.noise) + "; it must be between 0 and 1.");
   if (t.rgb && t.pixel_bytes != 3 && t.pixel_bytes != 4)
@@ -123,7 +126,8 @@ struct Renderer::State {
 void Renderer::State::cast(const Job& job, int index) {
   int x0, y0, x1, y1;
   tile_bounds(job, index, &x0, &y0, &x1, &y1);
-  const Planes planes{job.width, job.height, red.data(), green.data(), blue.data(), depth.data(), surface.data()};
+  const Planes planes{job.width,   job.height,   red.data(),    green.data(),
+                      blue.data(), depth.data(), surface.data()};
   kernel.tile(*job.scene, job.camera, planes, x0, y0, x1, y1, 0, 0);
   const RenderTarget& t = *job.target;
   for (int y = y0; y < y1; ++y) {
@@ -138,7 +142,8 @@ void Renderer::State::cast(const Job& job, int index) {
 void Renderer::State::blur(const Job& job, int index) {
   int x0, y0, x1, y1;
   tile_bounds(job, index, &x0, &y0, &x1, &y1);
-  const Planes planes{job.width, job.height, sub_red.data(), sub_green.data(), sub_blue.data(), nullptr, nullptr};
+  const Planes planes{job.width,       job.height, sub_red.data(), sub_green.data(),
+                      sub_blue.data(), nullptr,    nullptr};
   const int count = int(job.options->shutter.size());
   const float share = 1 / float(count);
   for (int i = 0; i < count; ++i) {
@@ -211,7 +216,8 @@ void Renderer::State::develop(const Job& job, int index) {
   const RenderTarget& t = *job.target;
   const float* gamma = gamma_table().data();
   const float sigma = float(job.options->noise) * 16;
-  const uint64_t seed = job.options->noise_seed * 0x9E3779B97F4A7C15ull + job.options->frame * 0xD1B54A32D192ED03ull;
+  const uint64_t seed =
+      job.options->noise_seed * 0x9E3779B97F4A7C15ull + job.options->frame * 0xD1B54A32D192ED03ull;
   const uint32_t key = scramble(uint32_t(seed) ^ scramble(uint32_t(seed >> 32)));
   const float* planes[3] = {red.data(), green.data(), blue.data()};
   for (int y = y0; y < y1; ++y) {
@@ -223,7 +229,8 @@ void Renderer::State::develop(const Job& job, int index) {
         // An S-curve: deep shadows, highlights that roll off.
         const float tone = light * (light * 0.93f + 0.02f) / (light * (light * 0.88f + 0.4f) + 0.1f);
         float value = gamma[int(std::min(tone, 1.f) * kGammaSize)];
-        if (sigma > 0) value += gaussian(scramble(key ^ (at * 3 + uint32_t(k)))) * sigma * (1 - value * (0.6f / 255));
+        if (sigma > 0)
+          value += gaussian(scramble(key ^ (at * 3 + uint32_t(k)))) * sigma * (1 - value * (0.6f / 255));
         out[k] = uint8_t(std::clamp(value + 0.5f, 0.f, 255.f));
       }
       if (t.pixel_bytes == 4) out[3] = 255;
@@ -233,26 +240,37 @@ void Renderer::State::develop(const Job& job, int index) {
 
 Renderer::Renderer(int threads) {
   if (threads < 0 || threads > kMaxThreads)
-    throw std::invalid_argument("The number of threads is " + std::to_string(threads) + "; it must be between 0 and " +
-                                std::to_string(kMaxThreads) + ".");
+    throw std::invalid_argument("The number of threads is " + std::to_string(threads) +
+                                "; it must be between 0 and " + std::to_string(kMaxThreads) + ".");
   const int cores = std::max(1, int(std::thread::hardware_concurrency()));
   state_ = std::make_unique<State>(threads ? threads : std::min(cores, kMaxThreads));
 }
 
 Renderer::~Renderer() = default;
 
-int Renderer::threads() const { return state_->pool.threads(); }
-const char* Renderer::instruction_set() { return best_kernel().name; }
+int Renderer::threads() const {
+  return state_->pool.threads();
+}
+const char* Renderer::instruction_set() {
+  return best_kernel().name;
+}
 
-void Renderer::render(const Scene& scene, const Camera& camera, int width, int height, const RenderOptions& options,
-                      const RenderTarget& target) {
+void Renderer::render(const Scene& scene, const Camera& camera, int width, int height,
+                      const RenderOptions& options, const RenderTarget& target) {
   check(camera, width, height, options, target);
   State& s = *state_;
   const size_t count = size_t(width) * size_t(height);
   for (auto* plane : {&s.red, &s.green, &s.blue, &s.depth}) plane->resize(count);
   s.surface.resize(count);
-  State::Job job{&scene.data(), ray_camera(camera), &camera, width, height, (width + kTileWidth - 1) / kTileWidth,
-                 (height + kTileHeight - 1) / kTileHeight, &options, &target,
+  State::Job job{&scene.data(),
+                 ray_camera(camera),
+                 &camera,
+                 width,
+                 height,
+                 (width + kTileWidth - 1) / kTileWidth,
+                 (height + kTileHeight - 1) / kTileHeight,
+                 &options,
+                 &target,
                  float(scene.whereabouts().exposure * 1.5 * std::exp2(options.exposure))};
   const int tiles = job.columns * job.rows;
   s.pool.run(tiles, [&](int i) { s.cast(job, i); });

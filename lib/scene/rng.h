@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A small generator with the same sequence everywhere (SplitMix64); the distributions of the standard library differ
-// from one library to the next.
+// A small generator with the same sequence everywhere (SplitMix64); the distributions of the standard library
+// differ from one library to the next.
 #pragma once
 
 #include <cmath>

@@ -20,8 +20,8 @@ constexpr std::array<const char*, kFamilies> kNames = {"room",    "corridor",  "
 double distance_to(const Primitive& p, const Eigen::Vector3d& world) {
   double q[3];
   for (int r = 0; r < 3; ++r) {
-    q[r] = p.inverse[4 * r] * world.x() + p.inverse[4 * r + 1] * world.y() + p.inverse[4 * r + 2] * world.z() +
-           p.inverse[4 * r + 3];
+    q[r] = p.inverse[4 * r] * world.x() + p.inverse[4 * r + 1] * world.y() +
+           p.inverse[4 * r + 2] * world.z() + p.inverse[4 * r + 3];
   }
   const double hx = p.half[0], hy = p.half[1], hz = p.half[2];
   if (p.shape == Shape::ellipsoid) {
@@ -32,7 +32,8 @@ double distance_to(const Primitive& p, const Eigen::Vector3d& world) {
     const double x = (std::abs(q[0]) - 1) * hx, y = (std::abs(q[1]) - 1) * hy, z = (std::abs(q[2]) - 1) * hz;
     const double inside = std::max({x, y, z});
     if (inside <= 0) return inside;
-    return std::sqrt(std::pow(std::max(x, 0.0), 2) + std::pow(std::max(y, 0.0), 2) + std::pow(std::max(z, 0.0), 2));
+    return std::sqrt(std::pow(std::max(x, 0.0), 2) + std::pow(std::max(y, 0.0), 2) +
+                     std::pow(std::max(z, 0.0), 2));
   }
   // A cone stays within its cylinder.
   const double side = (std::hypot(q[0], q[2]) - 1) * std::min(hx, hz);
@@ -60,9 +61,9 @@ double field_clearance(const Scene::Storage& s, const Eigen::Vector3d& p) {
   const double u = x - i, w = z - j;
   const float* h = f.height + j * f.side + i;
   // The same two triangles as the ray caster's.
-  const double ground = u + w <= 1 ? h[0] + u * (h[1] - h[0]) + w * (h[f.side] - h[0])
-                                   : h[f.side + 1] + (1 - u) * (h[f.side] - h[f.side + 1]) +
-                                         (1 - w) * (h[1] - h[f.side + 1]);
+  const double ground =
+      u + w <= 1 ? h[0] + u * (h[1] - h[0]) + w * (h[f.side] - h[0])
+                 : h[f.side + 1] + (1 - u) * (h[f.side] - h[f.side + 1]) + (1 - w) * (h[1] - h[f.side + 1]);
   return (p.y() - ground) / std::sqrt(1 + s.steepest * s.steepest);
 }
 
@@ -114,23 +115,49 @@ Scene Scene::make(Family family, uint64_t seed) {
   family_name(family);  // refuses what is none
   Builder b(family, seed);
   switch (family) {
-    case Family::room: build_room(b); break;
-    case Family::corridor: build_corridor(b); break;
-    case Family::street: build_street(b); break;
-    case Family::terrain: build_terrain(b); break;
-    case Family::objects: build_objects(b); break;
-    case Family::warehouse: build_warehouse(b); break;
-    case Family::forest: build_forest(b); break;
-    case Family::ruins: build_ruins(b); break;
+    case Family::room:
+      build_room(b);
+      break;
+    case Family::corridor:
+      build_corridor(b);
+      break;
+    case Family::street:
+      build_street(b);
+      break;
+    case Family::terrain:
+      build_terrain(b);
+      break;
+    case Family::objects:
+      build_objects(b);
+      break;
+    case Family::warehouse:
+      build_warehouse(b);
+      break;
+    case Family::forest:
+      build_forest(b);
+      break;
+    case Family::ruins:
+      build_ruins(b);
+      break;
   }
   return b.finish();
 }
 
-Family Scene::family() const { return storage_->family; }
-uint64_t Scene::seed() const { return storage_->seed; }
-const Whereabouts& Scene::whereabouts() const { return storage_->where; }
-int Scene::primitive_count() const { return int(storage_->primitives.size()); }
-const SceneData& Scene::data() const { return storage_->data; }
+Family Scene::family() const {
+  return storage_->family;
+}
+uint64_t Scene::seed() const {
+  return storage_->seed;
+}
+const Whereabouts& Scene::whereabouts() const {
+  return storage_->where;
+}
+int Scene::primitive_count() const {
+  return int(storage_->primitives.size());
+}
+const SceneData& Scene::data() const {
+  return storage_->data;
+}
 
 double Scene::clearance(const Eigen::Vector3d& p, double limit) const {
   const Storage& s = *storage_;
@@ -159,7 +186,8 @@ double Scene::clearance(const Eigen::Vector3d& p, double limit) const {
   return best;
 }
 
-std::vector<float> Scene::cast(const Eigen::Vector3d& origin, const std::vector<Eigen::Vector3f>& directions) const {
+std::vector<float> Scene::cast(const Eigen::Vector3d& origin,
+                               const std::vector<Eigen::Vector3f>& directions) const {
   std::vector<float> from, to, t(directions.size());
   from.reserve(3 * directions.size());
   to.reserve(3 * directions.size());

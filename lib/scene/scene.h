@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// Made-up places whose depth, pose and intrinsics are known exactly. Scene::make() builds one from a family and a seed;
-// path.h moves a camera through it, renderer.h takes pictures of it.
+// Made-up places whose depth, pose and intrinsics are known exactly. Scene::make() builds one from a family
+// and a seed; path.h moves a camera through it, renderer.h takes pictures of it.
 //
 // Units: metres, radians unless a name says degrees, seconds.
 // World: right-handed, y up, the ground near y = 0.
-// Camera: OpenCV axes (x right, y down, z forward); poses are world-to-camera, x_camera = rotation * x_world +
-// translation. Pixels: origin at the top left corner of the top left pixel, so its centre is (0.5, 0.5).
+// Camera: OpenCV axes (x right, y down, z forward); poses are world-to-camera, x_camera = rotation * x_world
+// + translation. Pixels: origin at the top left corner of the top left pixel, so its centre is (0.5, 0.5).
 // Depth: z in the camera's frame, not the length of the ray. Where a ray meets nothing (sky) depth is 0.
 // Scenes are immutable: any number of threads may read one at once. A copy shares the data.
 // Bad arguments throw std::invalid_argument that says which and what is allowed.
@@ -38,12 +38,13 @@ struct Camera {
 
 // Square pixels, principal point in the middle. `fov_degrees` is that of the longer side, 1..170.
 void set_intrinsics(Camera& camera, double fov_degrees, int width, int height);
-// The rotation and translation of a camera at `eye` that looks along `forward` with its x axis level, then turned by
-// `roll` about its z axis (clockwise picture content for positive values). `forward` must not be vertical.
+// The rotation and translation of a camera at `eye` that looks along `forward` with its x axis level, then
+// turned by `roll` about its z axis (clockwise picture content for positive values). `forward` must not be
+// vertical.
 void look_along(Camera& camera, const Eigen::Vector3d& eye, const Eigen::Vector3d& forward, double roll = 0);
 
-// A closed curve on which a camera may travel, twice continuously differentiable: a periodic cubic B-spline with its
-// arc length.
+// A closed curve on which a camera may travel, twice continuously differentiable: a periodic cubic B-spline
+// with its arc length.
 class Trail {
  public:
   Trail() = default;
@@ -62,22 +63,22 @@ class Trail {
   Eigen::Vector3d derivative(double u) const;
   double parameter(double s) const;
   std::vector<Eigen::Vector3d> control_;
-  std::vector<double> arc_;           // length up to each of the evenly spaced parameters
-  std::vector<double> speed_;         // |dC/du| there
+  std::vector<double> arc_;            // length up to each of the evenly spaced parameters
+  std::vector<double> speed_;          // |dC/du| there
   std::vector<Eigen::Vector3d> dots_;  // the curve there
   double length_ = 0;
 };
 
-// Where cameras can be. Everything nearer to the trail than `radius`, from `low` to `high` above its ground, is free of
-// objects.
+// Where cameras can be. Everything nearer to the trail than `radius`, from `low` to `high` above its ground,
+// is free of objects.
 struct Whereabouts {
-  Trail trail;             // at eye height
-  double radius = 1;       // metres, in the ground plane
-  double low = 0.4;        // lowest and highest height of a camera above the ground under the trail
+  Trail trail;        // at eye height
+  double radius = 1;  // metres, in the ground plane
+  double low = 0.4;   // lowest and highest height of a camera above the ground under the trail
   double high = 2;
-  double eye = 1.6;        // height of the trail above its ground
-  double walk_speed = 1.2;   // m/s
-  double drive_speed = 3;    // m/s
+  double eye = 1.6;         // height of the trail above its ground
+  double walk_speed = 1.2;  // m/s
+  double drive_speed = 3;   // m/s
   // A circle to look inwards from.
   Eigen::Vector3d orbit_centre = Eigen::Vector3d::Zero();
   Eigen::Vector3d orbit_target = Eigen::Vector3d::Zero();
@@ -93,10 +94,12 @@ class Scene {
   Family family() const;
   uint64_t seed() const;
   const Whereabouts& whereabouts() const;
-  // A lower bound of the distance from `p` to the nearest surface; <= 0 inside an object. Never above `limit`.
+  // A lower bound of the distance from `p` to the nearest surface; <= 0 inside an object. Never above
+  // `limit`.
   double clearance(const Eigen::Vector3d& p, double limit = 10) const;
   // Distances along unit directions to the first surface; 0: none.
-  std::vector<float> cast(const Eigen::Vector3d& origin, const std::vector<Eigen::Vector3f>& directions) const;
+  std::vector<float> cast(const Eigen::Vector3d& origin,
+                          const std::vector<Eigen::Vector3f>& directions) const;
   int primitive_count() const;
   // For the ray caster.
   const SceneData& data() const;

@@ -42,9 +42,9 @@ struct Material {
 
 enum class Shape : int32_t { box, ellipsoid, cylinder, cone, cell };
 
-// The unit shape (box and cylinder -1..1 on each axis, sphere of radius 1, cone with its apex at y = 1) in the space
-// local = inverse * (world, 1). Cells of the height field keep x0, z0, 1 / size and the heights at (0, 0), (1, 0),
-// (0, 1), (1, 1) in the first seven numbers of `inverse`.
+// The unit shape (box and cylinder -1..1 on each axis, sphere of radius 1, cone with its apex at y = 1) in
+// the space local = inverse * (world, 1). Cells of the height field keep x0, z0, 1 / size and the heights at
+// (0, 0), (1, 0), (0, 1), (1, 1) in the first seven numbers of `inverse`.
 struct Primitive {
   float inverse[12];  // 3 rows of 4
   float half[3];      // metres of one local unit
@@ -70,10 +70,10 @@ struct PointLight {
 struct HeightField {
   int side = 0;  // vertices along x and z
   float x0 = 0, z0 = 0, cell = 1;
-  const float* height = nullptr;      // [side][side], row = z
-  const float* slope_x = nullptr;     // dh/dx, dh/dz at the vertices
+  const float* height = nullptr;   // [side][side], row = z
+  const float* slope_x = nullptr;  // dh/dx, dh/dz at the vertices
   const float* slope_z = nullptr;
-  const float* trodden = nullptr;     // 0..1: how much of a path there is
+  const float* trodden = nullptr;  // 0..1: how much of a path there is
 };
 
 struct Light {
@@ -83,8 +83,8 @@ struct Light {
   float ambient_down[3] = {0.3f, 0.3f, 0.3f};
   float zenith[3] = {0.2f, 0.4f, 0.8f};
   float horizon[3] = {0.7f, 0.8f, 0.9f};
-  float cloud = 0.4f;        // share of the sky
-  float haze = 0;            // 1 / metres
+  float cloud = 0.4f;  // share of the sky
+  float haze = 0;      // 1 / metres
   uint32_t cloud_seed = 1;
   int points = 0;
   const PointLight* point = nullptr;
@@ -101,7 +101,8 @@ struct SceneData {
   Light light;
 };
 
-// World to pixel: the ray through pixel position (u, v) is origin + t * (corner + u * dx + v * dy), and t is z-depth.
+// World to pixel: the ray through pixel position (u, v) is origin + t * (corner + u * dx + v * dy), and t is
+// z-depth.
 struct RayCamera {
   float origin[3], corner[3], dx[3], dy[3];
   float pixel = 0;  // width of a pixel at z = 1

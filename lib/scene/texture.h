@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Procedural surfaces, eight points at a time. Part of kernel.cc; see simd.h. Lengths are metres. Every detail fades to
-// its mean where a pixel covers too much of it, so distant surfaces do not flicker.
+// Procedural surfaces, eight points at a time. Part of kernel.cc; see simd.h. Lengths are metres. Every
+// detail fades to its mean where a pixel covers too much of it, so distant surfaces do not flicker.
 #pragma once
 
 #include "scene/scene_data.h"
@@ -11,12 +11,12 @@ namespace da3::scene::DA3_SCENE_ISA {
 
 // Where on a surface, and how large a pixel is there.
 struct Spot {
-  vf u, v;      // along the surface, v upwards
-  v3 p;         // in the frame of the object
-  vf up;        // y of the world normal
-  vf height;    // y of the world
-  vf trodden;   // of the height field
-  vf width;     // of a pixel
+  vf u, v;     // along the surface, v upwards
+  v3 p;        // in the frame of the object
+  vf up;       // y of the world normal
+  vf height;   // y of the world
+  vf trodden;  // of the height field
+  vf width;    // of a pixel
 };
 
 struct Paint {
@@ -24,7 +24,9 @@ struct Paint {
   vf glow;  // share of own light
 };
 
-DA3_INLINE v3 rgb(const float* c) { return splat3(c); }
+DA3_INLINE v3 rgb(const float* c) {
+  return splat3(c);
+}
 
 // Coverage of lines of width `line` at the multiples of `period`.
 DA3_INLINE vf lines(vf x, float period, float line, vf width) {
@@ -97,8 +99,8 @@ DA3_INLINE v3 paint_planks(const Material& m, const Spot& s, uint32_t seed) {
   const vf bend = fractal2(s.u * splat(0.25f) + shift, s.v + shift, w * 0.8f, 3, s.width, seed + 2);
   const vf ring = vabs(fract(s.v * splat(6 / w) + bend * splat(5) + shift) - splat(0.5f)) * splat(2);
   const vf fine = fractal2(s.u * splat(0.07f) + shift, s.v, w * 0.12f, 3, s.width, seed + 9);
-  const vf grain = mix(splat(0.5f), ring, visible(s.width, w * 0.2f)) * splat(0.6f) + splat(0.2f) + fine * splat(0.6f) +
-                   bend * splat(0.3f);
+  const vf grain = mix(splat(0.5f), ring, visible(s.width, w * 0.2f)) * splat(0.6f) + splat(0.2f) +
+                   fine * splat(0.6f) + bend * splat(0.3f);
   v3 c = mix3(rgb(m.a), rgb(m.b), clamp01(tone * splat(0.6f) + grain * splat(0.6f * m.amount)));
   const vf joint = vmax(lines(s.v, w, w * 0.03f, s.width), lines(x, length, w * 0.03f, s.width));
   return mix3(c, rgb(m.c), joint);
@@ -136,7 +138,8 @@ DA3_INLINE v3 paint_foliage(const Material& m, const Spot& s, uint32_t seed) {
     edge = mix(edge, vmin(d, splat(1)), keep);
   }
   const v3 c = mix3(rgb(m.a), rgb(m.b), clamp01(tone + clump * splat(0.8f)));
-  return c * (clamp01(splat(1.15f) - edge * splat(1.3f) * splat(m.amount) + clump * splat(0.9f)) + splat(0.12f));
+  return c *
+         (clamp01(splat(1.15f) - edge * splat(1.3f) * splat(m.amount) + clump * splat(0.9f)) + splat(0.12f));
 }
 
 DA3_INLINE v3 paint_text(const Material& m, const Spot& s, uint32_t seed) {
@@ -157,8 +160,8 @@ DA3_INLINE v3 paint_text(const Material& m, const Spot& s, uint32_t seed) {
   const vf top = band(x, splat(0.12f), splat(0.8f), w) * band(y, splat(0.7f), splat(0.83f), w) *
                  (again(cell, 4) > splat(0.5f) ? on : off);
   vf ink = vmax(vmax(left, right) * band(y, splat(0.2f), splat(0.83f), w), vmax(bar, top));
-  ink = (unit(cell) > splat(0.84f)) ? off : ink;          // space
-  const vi blank = unit(line) < splat(0.12f);              // paragraph
+  ink = (unit(cell) > splat(0.84f)) ? off : ink;  // space
+  const vi blank = unit(line) < splat(0.12f);     // paragraph
   const vi heading = again(line, 1) > splat(0.85f);
   ink = mix(splat(0.32f), ink, visible(s.width, glyph * 1.2f));
   ink = blank ? off : ink;
@@ -178,7 +181,8 @@ DA3_INLINE v3 paint_facade(const Material& m, const Spot& s, uint32_t seed) {
   const vf frame = band(x, lo_x - f, hi_x + f, s.width) * band(y, lo_y - f, hi_y + f, s.width);
   vf glass = band(x, lo_x, hi_x, s.width) * band(y, lo_y, hi_y, s.width);
   glass *= splat(1) - lines(x - splat(0.5f * bay), bay, 0.06f, s.width);
-  const vf ledge = band(y, lo_y - splat(0.22f), lo_y - f, s.width) * band(x, lo_x - splat(0.15f), hi_x + splat(0.15f), s.width);
+  const vf ledge = band(y, lo_y - splat(0.22f), lo_y - f, s.width) *
+                   band(x, lo_x - splat(0.15f), hi_x + splat(0.15f), s.width);
   const vf belt = lines(s.v, floor_height, 0.12f, s.width);
   v3 wall = rgb(m.a);
   if (seed & 1) {
@@ -199,7 +203,8 @@ DA3_INLINE v3 paint_facade(const Material& m, const Spot& s, uint32_t seed) {
   // Glass mirrors a pale sky at the top, shows curtains or dark rooms below.
   const vf depth_tone = again(cell, 1);
   const vf sheen = clamp01((y - lo_y) * splat(0.9f / floor_height) + unit(cell) * splat(0.5f) - splat(0.15f));
-  v3 pane = mix3(v3{splat(0.03f), splat(0.04f), splat(0.05f)}, v3{splat(0.35f), splat(0.45f), splat(0.55f)}, sheen);
+  v3 pane =
+      mix3(v3{splat(0.03f), splat(0.04f), splat(0.05f)}, v3{splat(0.35f), splat(0.45f), splat(0.55f)}, sheen);
   const vf curtain = fract(s.u * splat(9)) * splat(0.25f) + splat(0.45f);
   const vi drawn = (depth_tone > splat(0.62f)) & (y > lo_y + (hi_y - lo_y) * again(cell, 2));
   pane = select(drawn, v3{curtain, curtain * splat(0.95f), curtain * splat(0.85f)}, pane);
@@ -230,7 +235,8 @@ DA3_INLINE v3 paint_grass(const Material& m, const Spot& s, uint32_t seed) {
 
 DA3_INLINE v3 paint_bark(const Material& m, const Spot& s, uint32_t seed) {
   const vf wave = fractal2(s.u, s.v * splat(0.3f), m.scale, 3, s.width, seed);
-  const vf ridge = vabs(fractal2(s.u + wave * splat(0.06f), s.v * splat(0.16f), m.scale * 0.45f, 4, s.width, seed + 5));
+  const vf ridge =
+      vabs(fractal2(s.u + wave * splat(0.06f), s.v * splat(0.16f), m.scale * 0.45f, 4, s.width, seed + 5));
   const vf moss = fractal3(s.p, 0.9f, 4, s.width, seed + 30);
   v3 c = mix3(rgb(m.b), rgb(m.a), clamp01(ridge * splat(3.2f)));
   c = c * (splat(0.85f) + wave * splat(0.7f * m.amount));
@@ -243,7 +249,8 @@ DA3_INLINE v3 paint_corrugated(const Material& m, const Spot& s, uint32_t seed) 
   const vf wave = vabs(f - splat(0.5f)) * splat(2);
   const vf sheet = vfloor(s.u * splat(0.9f));
   const vf tone = unit(hash2(to_int(sheet), splat_i(3), seed));
-  v3 c = rgb(m.a) * (splat(0.72f) + mix(splat(0.5f), smooth(wave), keep) * splat(0.5f * m.amount) + tone * splat(0.14f));
+  v3 c = rgb(m.a) *
+         (splat(0.72f) + mix(splat(0.5f), smooth(wave), keep) * splat(0.5f * m.amount) + tone * splat(0.14f));
   const vf rust = fractal2(s.u, s.v * splat(0.35f), 1.4f, 5, s.width, seed + 2);
   c = mix3(c, rgb(m.b), clamp01(rust * splat(3) - splat(0.5f)));
   const vf seam = vmax(lines(s.v, 2.4f, 0.03f, s.width), lines(s.u, 1 / 0.9f, 0.012f, s.width));
@@ -253,9 +260,11 @@ DA3_INLINE v3 paint_corrugated(const Material& m, const Spot& s, uint32_t seed) 
 DA3_INLINE v3 paint_picture(const Material& m, const Spot& s, uint32_t seed) {
   const vf k = splat(1 / m.scale);
   const vf x = s.u * k, y = s.v * k;
-  const vf wx = fractal2(x, y, 0.9f, 3, s.width * k, seed), wy = fractal2(x, y, 0.9f, 3, s.width * k, seed + 31);
+  const vf wx = fractal2(x, y, 0.9f, 3, s.width * k, seed),
+           wy = fractal2(x, y, 0.9f, 3, s.width * k, seed + 31);
   vf tone;
-  const vf d = leaf_layer((x + wx * splat(0.5f)) * splat(3.2f), (y + wy * splat(0.5f)) * splat(3.2f), seed + 3, &tone);
+  const vf d =
+      leaf_layer((x + wx * splat(0.5f)) * splat(3.2f), (y + wy * splat(0.5f)) * splat(3.2f), seed + 3, &tone);
   v3 c = mix3(rgb(m.a), rgb(m.b), clamp01(tone * splat(2)));
   c = mix3(c, rgb(m.c), clamp01(tone * splat(2.4f) - splat(1.1f)));
   const vf stroke = fractal2(x + wx, (y - wx) * splat(0.2f), 0.12f, 4, s.width * k, seed + 8);
@@ -273,12 +282,15 @@ DA3_INLINE v3 paint_books(const Material& m, const Spot& s, uint32_t seed) {
   const vu book = hash2(index, splat_i(1), seed);
   const v3 one = mix3(rgb(m.a), rgb(m.b), unit(book));
   const vf h = again(book, 1);
-  const v3 hue = {clamp01(vabs(h * splat(6) - splat(3)) - splat(1)), clamp01(splat(2) - vabs(h * splat(6) - splat(2))),
+  const v3 hue = {clamp01(vabs(h * splat(6) - splat(3)) - splat(1)),
+                  clamp01(splat(2) - vabs(h * splat(6) - splat(2))),
                   clamp01(splat(2) - vabs(h * splat(6) - splat(4)))};
   v3 c = mix3(one, hue * splat(0.5f) + v3{splat(0.05f), splat(0.05f), splat(0.05f)}, splat(0.55f));
   c = c * (splat(0.5f) + again(book, 2));
-  const vf title = band(s.v, splat(0.05f) + again(book, 3) * splat(0.08f), splat(0.16f) + again(book, 3) * splat(0.08f), s.width);
-  const vf letter = unit(hash2(to_int(vfloor(s.v * splat(90))), index, seed)) > splat(0.45f) ? splat(1) : splat(0);
+  const vf title = band(s.v, splat(0.05f) + again(book, 3) * splat(0.08f),
+                        splat(0.16f) + again(book, 3) * splat(0.08f), s.width);
+  const vf letter =
+      unit(hash2(to_int(vfloor(s.v * splat(90))), index, seed)) > splat(0.45f) ? splat(1) : splat(0);
   c = mix3(c, rgb(m.c), title * mix(splat(0.5f), letter, visible(s.width, 0.02f)) * splat(0.8f));
   const vf edge = vabs(f - border);
   const vf gap = clamp01(splat(1) - edge * splat(w) / (s.width + splat(0.002f)));
@@ -292,13 +304,15 @@ DA3_INLINE v3 paint_terrain(const Material& m, const Spot& s, uint32_t seed) {
   const vf blades = fractal2(s.p.x, s.p.z, 0.11f, 3, s.width * splat(0.7f), seed + 22);
   const vf tufts = fractal2(s.p.z, s.p.x, 0.33f, 3, s.width, seed + 32);
   // a: grass, b: rock, c: bare soil.
-  v3 grass = rgb(m.a) * vmax(splat(1) + n * splat(0.7f) + blades * splat(1.5f) + tufts * splat(0.6f), splat(0.3f));
+  v3 grass =
+      rgb(m.a) * vmax(splat(1) + n * splat(0.7f) + blades * splat(1.5f) + tufts * splat(0.6f), splat(0.3f));
   grass = mix3(grass, v3{grass.y * splat(1.05f), grass.y * splat(0.9f), grass.z * splat(0.7f)},
                clamp01(fine * splat(1.5f) + n));
   const vf strata = fractal2(s.p.x * splat(0.1f) + s.p.z * splat(0.07f), s.p.y, 1.1f, 5, s.width, seed + 2);
   const v3 rock = rgb(m.b) * vmax(splat(1) + strata * splat(0.9f) + fine * splat(0.6f), splat(0.3f));
   const vf stones = ramp(0.2f, 0.4f, fractal2(s.p.x, s.p.z, 0.16f, 2, s.width, seed + 42));
-  const v3 soil = rgb(m.c) * vmax(splat(1) + fine * splat(0.9f) + blades * splat(1.1f) + stones * splat(0.6f), splat(0.35f));
+  const v3 soil = rgb(m.c) * vmax(splat(1) + fine * splat(0.9f) + blades * splat(1.1f) + stones * splat(0.6f),
+                                  splat(0.35f));
   const vf bare = clamp01((n + fine * splat(0.5f)) * splat(3) - splat(0.35f));
   v3 c = mix3(grass, soil, vmax(bare * splat(0.7f), s.trodden * clamp01(splat(0.9f) + fine)));
   return mix3(c, rock, clamp01((splat(0.86f) - s.up + fine * splat(0.08f)) * splat(9)));
@@ -311,7 +325,8 @@ DA3_INLINE v3 paint_carton(const Material& m, const Spot& s, uint32_t seed) {
   c = mix3(c, c * splat(0.75f) + v3{splat(0.1f), splat(0.08f), splat(0.04f)}, tape * splat(0.8f));
   // A printed label off the middle.
   const float x0 = 0.05f + 0.04f * float(seed % 3), y0 = -0.1f + 0.03f * float(seed % 5);
-  const vf label = band(s.u, splat(x0), splat(x0 + 0.16f), s.width) * band(s.v, splat(y0), splat(y0 + 0.12f), s.width);
+  const vf label =
+      band(s.u, splat(x0), splat(x0 + 0.16f), s.width) * band(s.v, splat(y0), splat(y0 + 0.12f), s.width);
   Material print;
   print.scale = 0.022f;
   for (int i = 0; i < 3; ++i) print.a[i] = 0.8f, print.b[i] = 0.06f, print.c[i] = m.c[i];
@@ -345,27 +360,61 @@ static inline Paint paint(const Material& m, const Spot& spot, uint32_t object_s
   const uint32_t seed = m.seed + object_seed * 31u;
   Paint out{{splat(0), splat(0), splat(0)}, splat(0)};
   switch (m.pattern) {
-    case Pattern::brick: out.colour = paint_brick(m, spot, seed); break;
-    case Pattern::tiles: out.colour = paint_tiles(m, spot, seed); break;
-    case Pattern::planks: out.colour = paint_planks(m, spot, seed); break;
-    case Pattern::foliage: out.colour = paint_foliage(m, spot, seed); break;
-    case Pattern::text: out.colour = paint_text(m, spot, seed); break;
-    case Pattern::facade: out.colour = paint_facade(m, spot, seed); break;
-    case Pattern::asphalt: out.colour = paint_asphalt(m, spot, seed); break;
-    case Pattern::grass: out.colour = paint_grass(m, spot, seed); break;
-    case Pattern::bark: out.colour = paint_bark(m, spot, seed); break;
-    case Pattern::corrugated: out.colour = paint_corrugated(m, spot, seed); break;
-    case Pattern::picture: out.colour = paint_picture(m, spot, seed); break;
-    case Pattern::books: out.colour = paint_books(m, spot, seed); break;
-    case Pattern::terrain: out.colour = paint_terrain(m, spot, seed); break;
-    case Pattern::carton: out.colour = paint_carton(m, spot, seed); break;
-    case Pattern::weave: out.colour = paint_weave(m, spot, seed); break;
-    case Pattern::rock: out.colour = paint_rock(m, spot, seed); break;
+    case Pattern::brick:
+      out.colour = paint_brick(m, spot, seed);
+      break;
+    case Pattern::tiles:
+      out.colour = paint_tiles(m, spot, seed);
+      break;
+    case Pattern::planks:
+      out.colour = paint_planks(m, spot, seed);
+      break;
+    case Pattern::foliage:
+      out.colour = paint_foliage(m, spot, seed);
+      break;
+    case Pattern::text:
+      out.colour = paint_text(m, spot, seed);
+      break;
+    case Pattern::facade:
+      out.colour = paint_facade(m, spot, seed);
+      break;
+    case Pattern::asphalt:
+      out.colour = paint_asphalt(m, spot, seed);
+      break;
+    case Pattern::grass:
+      out.colour = paint_grass(m, spot, seed);
+      break;
+    case Pattern::bark:
+      out.colour = paint_bark(m, spot, seed);
+      break;
+    case Pattern::corrugated:
+      out.colour = paint_corrugated(m, spot, seed);
+      break;
+    case Pattern::picture:
+      out.colour = paint_picture(m, spot, seed);
+      break;
+    case Pattern::books:
+      out.colour = paint_books(m, spot, seed);
+      break;
+    case Pattern::terrain:
+      out.colour = paint_terrain(m, spot, seed);
+      break;
+    case Pattern::carton:
+      out.colour = paint_carton(m, spot, seed);
+      break;
+    case Pattern::weave:
+      out.colour = paint_weave(m, spot, seed);
+      break;
+    case Pattern::rock:
+      out.colour = paint_rock(m, spot, seed);
+      break;
     case Pattern::lamp:
       out.colour = rgb(m.a);
       out.glow = splat(1);
       break;
-    default: out.colour = paint_noise(m, spot, seed); break;
+    default:
+      out.colour = paint_noise(m, spot, seed);
+      break;
   }
   const v3 zero = {splat(0), splat(0), splat(0)};
   out.colour = {vmax(out.colour.x, zero.x), vmax(out.colour.y, zero.y), vmax(out.colour.z, zero.z)};

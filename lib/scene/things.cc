@@ -54,8 +54,10 @@ void Builder::bush(Vec3 foot, double size) {
   const int leaves = any_foliage();
   const int blobs = 2 + rng.index(3);
   for (int i = 0; i < blobs; ++i) {
-    const double a = rng.uniform(0, 2 * M_PI), r = size * rng.uniform(0.1, 0.45), s = size * rng.uniform(0.45, 0.75);
-    ellipsoid(foot + Vec3(r * std::cos(a), s * 0.55, r * std::sin(a)), Vec3(s * 0.75, s * 0.8, s * 0.75), leaves, a);
+    const double a = rng.uniform(0, 2 * M_PI), r = size * rng.uniform(0.1, 0.45),
+                 s = size * rng.uniform(0.45, 0.75);
+    ellipsoid(foot + Vec3(r * std::cos(a), s * 0.55, r * std::sin(a)), Vec3(s * 0.75, s * 0.8, s * 0.75),
+              leaves, a);
   }
 }
 
@@ -65,7 +67,8 @@ void Builder::boulder(Vec3 foot, double size, int material) {
     const double s = size * rng.uniform(0.5, 1), a = rng.uniform(0, 2 * M_PI), r = i ? size * 0.5 : 0;
     const Vec3 at = foot + Vec3(r * std::cos(a), s * rng.uniform(0.1, 0.35), r * std::sin(a));
     if (rng.chance(0.65)) {
-      ellipsoid(at, Vec3(s * rng.uniform(0.6, 0.95), s * rng.uniform(0.4, 0.8), s * rng.uniform(0.6, 0.95)), material, a);
+      ellipsoid(at, Vec3(s * rng.uniform(0.6, 0.95), s * rng.uniform(0.4, 0.8), s * rng.uniform(0.6, 0.95)),
+                material, a);
     } else {
       const Eigen::Matrix3d turn =
           (Eigen::AngleAxisd(a, Vec3::UnitY()) * Eigen::AngleAxisd(rng.uniform(-0.4, 0.4), Vec3::UnitX()))
@@ -87,9 +90,14 @@ void Builder::table(Vec3 foot, double half_x, double half_z, double height, int 
   for (int i = 0; i < things; ++i) {
     const double x = rng.uniform(-0.75, 0.75) * half_x, z = rng.uniform(-0.7, 0.7) * half_z;
     switch (rng.index(3)) {
-      case 0: cylinder(at(x, height + 0.1, z), rng.uniform(0.03, 0.06), 0.1, any_fabric(), plain({0.5, 0.5, 0.5})); break;
-      case 1: box(at(x, height + 0.025, z), Vec3(0.1, 0.025, 0.14), any_text(), yaw + rng.uniform(-1, 1)); break;
-      default: ellipsoid(at(x, height + 0.07, z), Vec3(0.09, 0.07, 0.09), plain(hsv(rng.uniform(), 0.6, 0.7), 0.6));
+      case 0:
+        cylinder(at(x, height + 0.1, z), rng.uniform(0.03, 0.06), 0.1, any_fabric(), plain({0.5, 0.5, 0.5}));
+        break;
+      case 1:
+        box(at(x, height + 0.025, z), Vec3(0.1, 0.025, 0.14), any_text(), yaw + rng.uniform(-1, 1));
+        break;
+      default:
+        ellipsoid(at(x, height + 0.07, z), Vec3(0.09, 0.07, 0.09), plain(hsv(rng.uniform(), 0.6, 0.7), 0.6));
     }
   }
 }
@@ -112,7 +120,8 @@ void Builder::bookshelf(Vec3 foot, double half_width, double height, double yaw)
   const int shelves = std::max(2, int(height / 0.38));
   const double step = (height - 0.04) / shelves;
   box(at(0, height / 2, -depth + 0.01), Vec3(half_width, height / 2, 0.01), wood, yaw);
-  for (int side : {-1, 1}) box(at(side * half_width, height / 2, 0), Vec3(0.015, height / 2, depth), wood, yaw);
+  for (int side : {-1, 1})
+    box(at(side * half_width, height / 2, 0), Vec3(0.015, height / 2, depth), wood, yaw);
   for (int i = 0; i <= shelves; ++i) {
     box(at(0, 0.02 + i * step, 0), Vec3(half_width, 0.014, depth), wood, yaw);
     if (i == shelves) continue;
@@ -123,7 +132,8 @@ void Builder::bookshelf(Vec3 foot, double half_width, double height, double yaw)
       const double w = rng.uniform(0.1, 0.3), h = step * rng.uniform(0.3, 0.42);
       const double end = std::min(x + 2 * w, half_width - 0.03);
       if (rng.chance(0.85))
-        box(at((x + end) / 2, 0.034 + i * step + h, rng.uniform(-0.03, 0.02)), Vec3((end - x) / 2, h, 0.1), books, yaw);
+        box(at((x + end) / 2, 0.034 + i * step + h, rng.uniform(-0.03, 0.02)), Vec3((end - x) / 2, h, 0.1),
+            books, yaw);
       x = end + rng.uniform(0, 0.05);
     }
   }
@@ -171,12 +181,14 @@ void Builder::bed(Vec3 foot, double yaw) {
 
 void Builder::potted_plant(Vec3 foot, double height) {
   const int pot = rng.chance(0.5) ? any_tiles() : plain(hsv(0.05, 0.6, 0.6), 0.5);
-  cylinder(foot + Vec3(0, height * 0.14, 0), height * 0.14, height * 0.14, pot, plain({0.06, 0.04, 0.03}, 0.8));
+  cylinder(foot + Vec3(0, height * 0.14, 0), height * 0.14, height * 0.14, pot,
+           plain({0.06, 0.04, 0.03}, 0.8));
   const int leaves = any_foliage();
   cylinder(foot + Vec3(0, height * 0.4, 0), height * 0.015, height * 0.2, any_wood(), any_wood());
   for (int i = 0; i < 5; ++i) {
     const double a = 2 * M_PI * i / 5 + rng.uniform(-0.3, 0.3), s = height * rng.uniform(0.12, 0.2);
-    ellipsoid(foot + Vec3(0.15 * height * std::cos(a), height * rng.uniform(0.5, 0.85), 0.15 * height * std::sin(a)),
+    ellipsoid(foot + Vec3(0.15 * height * std::cos(a), height * rng.uniform(0.5, 0.85),
+                          0.15 * height * std::sin(a)),
               Vec3(s, s * 0.8, s), leaves, a);
   }
 }
@@ -203,14 +215,15 @@ void Builder::crate(Vec3 foot, double half, double yaw) {
     box(at(0, half * y, 0), Vec3(half * 1.03, half * 0.11, half * 1.03), wood, yaw);
   }
   for (int i = 0; i < 4; ++i) {
-    box(at((i & 1 ? 1 : -1) * half * 0.93, half, (i & 2 ? 1 : -1) * half * 0.93), Vec3(half * 0.11, half, half * 0.11),
-        wood, yaw);
+    box(at((i & 1 ? 1 : -1) * half * 0.93, half, (i & 2 ? 1 : -1) * half * 0.93),
+        Vec3(half * 0.11, half, half * 0.11), wood, yaw);
   }
 }
 
 void Builder::car(Vec3 foot, double yaw) {
   const Frame at{foot, yaw};
-  const Colour c = hsv(rng.uniform(), rng.chance(0.5) ? 0.05 : rng.uniform(0.5, 0.85), rng.uniform(0.3, 0.85));
+  const Colour c =
+      hsv(rng.uniform(), rng.chance(0.5) ? 0.05 : rng.uniform(0.5, 0.85), rng.uniform(0.3, 0.85));
   const int body = material(Pattern::noise, c, c * 0.85, c, 0.7, 0.25);
   const int glass = plain({0.03, 0.04, 0.05}, 0.5), tyre = plain({0.02, 0.02, 0.02}, 0.5);
   const int light_grey = plain({0.55, 0.55, 0.55}, 0.3);
@@ -224,7 +237,8 @@ void Builder::car(Vec3 foot, double yaw) {
     for (int side : {-1, 1})
       box(at(side * 0.72, 0.78 + roof / 2, back + k * length), Vec3(0.015, roof / 2, 0.04), body, yaw);
   }
-  const Eigen::Matrix3d axle = yaw_matrix(yaw) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
+  const Eigen::Matrix3d axle =
+      yaw_matrix(yaw) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
   for (int i = 0; i < 4; ++i) {
     const Vec3 hub = at((i & 1 ? 1 : -1) * 0.8, 0.32, (i & 2 ? 1 : -1) * length * 0.62);
     cylinder(hub, 0.32, 0.12, tyre, tyre, axle);
@@ -256,7 +270,8 @@ void Builder::sign(Vec3 foot, double yaw, double height, double half_width) {
   box(at(0, height - half_width * 0.6, 0), Vec3(half_width, half_width * 0.6, 0.012), any_text(), yaw);
 }
 
-void Builder::picture_on_wall(Vec3 centre, double half_width, double half_height, double normal_yaw, int picture) {
+void Builder::picture_on_wall(Vec3 centre, double half_width, double half_height, double normal_yaw,
+                              int picture) {
   const Frame at{centre, normal_yaw};
   const int frame = any_wood();
   box(at(0, 0, 0.01), Vec3(half_width + 0.04, half_height + 0.04, 0.015), frame, normal_yaw);

@@ -30,7 +30,8 @@ Trail::Trail(std::vector<Eigen::Vector3d> control) : control_(std::move(control)
     arc_[i + 1] = arc_[i] + step / 6 * (speed_[i] + 4 * mid + speed_[i + 1]);
   }
   length_ = arc_.back();
-  if (!(length_ > 0)) throw std::invalid_argument("A trail needs a length above 0.");
+  if (!(length_ > 1e-6))
+    throw std::invalid_argument("The control points of a trail must not all be in one place.");
 }
 
 Eigen::Vector3d Trail::spline(double u) const {
@@ -40,7 +41,9 @@ Eigen::Vector3d Trail::spline(double u) const {
   const int i = int(whole);
   const auto at = [&](int k) -> const Eigen::Vector3d& { return control_[((i + k) % n + n) % n]; };
   const double t2 = t * t, t3 = t2 * t, s = 1 - t;
-  return (s * s * s * at(-1) + (3 * t3 - 6 * t2 + 4) * at(0) + (-3 * t3 + 3 * t2 + 3 * t + 1) * at(1) + t3 * at(2)) / 6;
+  return (s * s * s * at(-1) + (3 * t3 - 6 * t2 + 4) * at(0) + (-3 * t3 + 3 * t2 + 3 * t + 1) * at(1) +
+          t3 * at(2)) /
+         6;
 }
 
 Eigen::Vector3d Trail::derivative(double u) const {
@@ -50,7 +53,8 @@ Eigen::Vector3d Trail::derivative(double u) const {
   const int i = int(whole);
   const auto at = [&](int k) -> const Eigen::Vector3d& { return control_[((i + k) % n + n) % n]; };
   const double s = 1 - t;
-  return (-s * s * at(-1) + (3 * t * t - 4 * t) * at(0) + (-3 * t * t + 2 * t + 1) * at(1) + t * t * at(2)) / 2;
+  return (-s * s * at(-1) + (3 * t * t - 4 * t) * at(0) + (-3 * t * t + 2 * t + 1) * at(1) + t * t * at(2)) /
+         2;
 }
 
 double Trail::parameter(double s) const {
@@ -68,8 +72,12 @@ double Trail::parameter(double s) const {
   return i * step + (t3 - 2 * t2 + t) * m0 + (-2 * t3 + 3 * t2) * step + (t3 - t2) * m1;
 }
 
-Eigen::Vector3d Trail::position(double s) const { return spline(parameter(s)); }
-Eigen::Vector3d Trail::tangent(double s) const { return derivative(parameter(s)).normalized(); }
+Eigen::Vector3d Trail::position(double s) const {
+  return spline(parameter(s));
+}
+Eigen::Vector3d Trail::tangent(double s) const {
+  return derivative(parameter(s)).normalized();
+}
 
 double Trail::distance(double x, double z) const {
   double best = 1e300;

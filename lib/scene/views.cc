@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include "scene/scene_data.h"
 #include "scene/views.h"
 
 #include <Eigen/Geometry>
@@ -7,6 +6,8 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+
+#include "scene/scene_data.h"
 
 namespace da3::scene {
 namespace {
@@ -101,7 +102,8 @@ Camera random_view(const Scene& scene, Rng& rng, const ViewRange& range) {
     const double yaw = rng.uniform(0, 2 * M_PI), roll = range.roll * rng.normal();
     look_along(camera, eye, direction(yaw, pitch), roll);
     const Probe seen = probe(scene, camera, camera.cx / camera.fx, camera.cy / camera.fy);
-    const double score = std::min(seen.median(), 2.0) + 2 * std::min(seen.nearest(), 0.5) - 2 * std::max(0.0, seen.sky - 0.5);
+    const double score =
+        std::min(seen.median(), 2.0) + 2 * std::min(seen.nearest(), 0.5) - 2 * std::max(0.0, seen.sky - 0.5);
     if (score > best_score) {
       best_score = score;
       best = camera;
@@ -111,7 +113,8 @@ Camera random_view(const Scene& scene, Rng& rng, const ViewRange& range) {
   return best;
 }
 
-std::vector<Camera> random_views(const Scene& scene, Rng& rng, int count, const ViewRange& range, double overlap) {
+std::vector<Camera> random_views(const Scene& scene, Rng& rng, int count, const ViewRange& range,
+                                 double overlap) {
   if (count < 1) throw std::invalid_argument("A set has at least 1 view, not " + std::to_string(count) + ".");
   const Whereabouts& w = scene.whereabouts();
   std::vector<Camera> views = {random_view(scene, rng, range)};
@@ -131,7 +134,9 @@ std::vector<Camera> random_views(const Scene& scene, Rng& rng, int count, const 
       const Eigen::Vector3d way = to - eye;
       const float hit = scene.cast(eye, {way.normalized().cast<float>()})[0];
       if ((hit > 0 && hit < way.norm() + kNose) || scene.clearance(to, 1) < kNose) continue;
-      const Eigen::Vector3d target = eye + forward * depth + 0.2 * depth * Eigen::Vector3d(rng.normal(), 0.5 * rng.normal(), rng.normal());
+      const Eigen::Vector3d target =
+          eye + forward * depth +
+          0.2 * depth * Eigen::Vector3d(rng.normal(), 0.5 * rng.normal(), rng.normal());
       Eigen::Vector3d aim = (target - to).normalized();
       aim = (aim + 0.12 * Eigen::Vector3d(rng.normal(), 0.5 * rng.normal(), rng.normal())).normalized();
       if (std::abs(aim.y()) > 0.85) continue;
