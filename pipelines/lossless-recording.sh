@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Picture and depth in one Matroska file, depth without loss: 16-bit FFV1, unit and scale in its comment tag.
+#
+#   pipelines/lossless-recording.sh INPUT [OUTPUT.mkv]
+
+. "$(dirname "$0")/common.sh"
+[ $# -ge 1 ] || fail "which video? ($0 --help)"
+[ -f "$1" ] || fail "there is no file $1"
+output=${2:-recording.mkv}
+
+exec gst-launch-1.0 -e matroskamux name=mux ! filesink location="$output" \
+  uridecodebin uri="file://$(realpath "$1")" ! videoconvert ! \
+  identity eos-after="$([ "$num_buffers" -lt 0 ] && echo -1 || echo $((num_buffers + 1)))" ! \
+  da3infer model="$model" process-res="$process_res" ! tee name=results \
+  results. ! queue ! videoconvert ! x264enc tune=zerolatency ! h264parse ! mux. \
+  results. ! queue ! da3extract plane=depth ! avenc_ffv1 ! mux.
