@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+//
+// The front of the pipeline: a bin with one source pad that gives upright raw video.
+#pragma once
+
+#include "gst_ptr.h"
+#include "input.h"
+
+namespace da3::demo {
+
+// "application error" that the bin of make_video_source() posts when a file has no video stream.
+inline constexpr const char* no_video_message = "The file has no video stream.";
+
+// Decodes the first video stream of a file; other streams are not decoded. Floating reference. Throws
+// DemoError.
+GstElement* make_video_source(const std::filesystem::path& file);
+// An appsrc for an ImageFeeder. Floating reference. Throws DemoError.
+GstElement* make_image_source();
+
+// gst_element_factory_make() that throws DemoError, naming the package that has the element if it is known.
+GstElement* make_element(const char* factory);
+
+}  // namespace da3::demo
