@@ -37,8 +37,8 @@ std::string choose_encoder() {
   // No look-ahead: it would hold dozens of frames in memory.
   static constexpr const char* known[][2] = {
       {"x264enc",
-       "x264enc name=enc speed-preset=veryfast tune=zerolatency pass=qual quantizer=20 key-int-max=60"},
-      {"openh264enc", "openh264enc name=enc complexity=low bitrate=8000000 ! h264parse"},
+       "x264enc name=enc speed-preset=veryfast tune=zerolatency pass=qual quantizer=20 key-int-max=15"},
+      {"openh264enc", "openh264enc name=enc complexity=low bitrate=8000000 gop-size=15 ! h264parse"},
       {"avenc_mpeg4", "avenc_mpeg4 name=enc bitrate=8000000"}};
   for (const auto& [factory, description] : known) {
     if (const ObjectPtr<GstElementFactory> found{gst_element_factory_find(factory)}) return description;
@@ -129,6 +129,12 @@ Graph::Graph(const Options& options, const Input& input) : input_(input), max_fr
             [this](GstPad* pad, GstPadProbeInfo* info) { return take(pad, info); });
   add_probe(tee_, "sink", GST_PAD_PROBE_TYPE_BUFFER,
             [this](GstPad*, GstPadProbeInfo* info) { return inferred(GST_PAD_PROBE_INFO_BUFFER(info)); });
+  // The size of a recording, once it is known, is news for the elements in front of it only. Further up it
+  // would make the source ask for buffers anew, and that question ends a group of views.
+  add_probe(tee_, "sink", GST_PAD_PROBE_TYPE_EVENT_UPSTREAM, [](GstPad*, GstPadProbeInfo* info) {
+    return GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) == GST_EVENT_RECONFIGURE ? GST_PAD_PROBE_DROP
+                                                                                   : GST_PAD_PROBE_OK;
+  });
   const ObjectPtr<GstElement> fit = element_of(branches_.front()->bin, "fit");
   add_probe(fit.get(), "src", GST_PAD_PROBE_TYPE_BUFFER, [this](GstPad* pad, GstPadProbeInfo* info) {
     return keep_preview(pad, GST_PAD_PROBE_INFO_BUFFER(info));

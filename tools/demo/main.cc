@@ -71,7 +71,9 @@ int run(const Options& options) {
         "depth is noise.\n",
         options.model.c_str());
   }
-  Outcome outcome = da3::demo::run_session(options, input);
+  da3::demo::Reserve reserve(options.outdir);
+  Outcome outcome = da3::demo::run_session(options, input, [&] { reserve.release(); });
+  reserve.release();
   const std::vector<std::string> files = da3::demo::write_report(options, outcome);
   print_files(options, outcome, files);
   if (outcome.error) {

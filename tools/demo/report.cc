@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "report.h"
 
+#include <fcntl.h>
 #include <gst/video/video.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -37,7 +39,11 @@ void write_file(const fs::path& path, const void* bytes, std::size_t size) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(static_cast<const char*>(bytes), std::streamsize(size));
   file.close();
-  if (!file) throw DemoError("Cannot write \"" + path.string() + "\": " + std::strerror(errno) + ".");
+  if (file) return;
+  const std::string reason = std::strerror(errno);
+  std::error_code error;
+  std::filesystem::remove(path, error);
+  throw DemoError("Cannot write \"" + path.string() + "\": " + reason + ".");
 }
 
 void write_preview(const fs::path& path, GstSample* frame) {
@@ -129,6 +135,20 @@ void prepare_folder(const Options& options, const Input& input) {
   }
 }
 
+Reserve::Reserve(const fs::path& folder) {
+  constexpr off_t size = 1 << 20;
+  std::string name = (folder / ".da3-demo-XXXXXX").string();
+  fd_ = mkostemp(name.data(), O_CLOEXEC);
+  if (fd_ < 0) return;
+  unlink(name.c_str());
+  if (posix_fallocate(fd_, 0, size) != 0) release();
+}
+
+void Reserve::release() {
+  if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+}
+
 std::vector<std::string> write_report(const Options& options, Outcome& outcome) {
   const fs::path outdir(options.outdir);
   find_lost_frames(outcome);
@@ -141,9 +161,10 @@ std::vector<std::string> write_report(const Options& options, Outcome& outcome) 
   for (const char* name : names) {
     std::error_code error;
     const fs::path path = outdir / name;
-    const auto counted = outcome.frames.find(name);
-    const bool nothing = counted != outcome.frames.end() && counted->second == 0 &&
-                         (name != std::string(trajectory_name) || outcome.frames_in == 0);
+    // A trajectory may be empty for want of poses; one for want of frames goes with the others.
+    const auto counted = outcome.frames.find(name == std::string(trajectory_name) ? "poses.jsonl" : name);
+    const bool no_frames = counted != outcome.frames.end() && counted->second == 0;
+    const bool nothing = no_frames || (fs::is_regular_file(path, error) && fs::file_size(path, error) == 0);
     if (nothing) fs::remove(path, error);
     if (name == std::string(summary_name) || fs::exists(path, error)) files.push_back(name);
   }
@@ -154,8 +175,6 @@ std::vector<std::string> write_report(const Options& options, Outcome& outcome) 
     write_file(outdir / summary_name, text.data(), text.size());
   } catch (const DemoError& e) {
     if (!outcome.error) outcome.error.emplace(e);
-    std::error_code error;
-    fs::remove(outdir / summary_name, error);
     files.pop_back();
   }
   return files;

@@ -30,8 +30,12 @@ bool is_within(GstObject* object, GstElement* parent) {
 
 class Session {
  public:
-  Session(const Options& options, const Input& input)
-      : options_(options), input_(input), graph_(options, input), loop_(g_main_loop_new(nullptr, FALSE)) {}
+  Session(const Options& options, const Input& input, const std::function<void()>& on_error)
+      : options_(options),
+        input_(input),
+        on_error_(on_error),
+        graph_(options, input),
+        loop_(g_main_loop_new(nullptr, FALSE)) {}
 
   Outcome run() {
     const ObjectPtr<GstBus> bus(gst_element_get_bus(graph_.pipeline()));
@@ -130,6 +134,7 @@ class Session {
   // Only the first counts: the others are its consequences.
   void keep_error(GstMessage* message) {
     if (outcome_.error) return;
+    on_error_();
     GError* error = nullptr;
     gchar* debug = nullptr;
     gst_message_parse_error(message, &error, &debug);
@@ -138,7 +143,12 @@ class Session {
     const TextPtr path(gst_object_get_path_string(GST_MESSAGE_SRC(message)));
     std::string text = error->message;
     if (const Branch* branch = branch_of(GST_MESSAGE_SRC(message))) {
-      if (text.find(branch->file) == std::string::npos) text = branch->file + ": " + text;
+      if (g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT)) {
+        text = "The disk is full: \"" + options_.outdir + "/" + branch->file +
+               "\" could not be completed. Free some space or choose another OUTDIR.";
+      } else if (text.find(branch->file) == std::string::npos) {
+        text = branch->file + ": " + text;
+      }
     } else if (input_.kind == Input::Kind::video && is_within(GST_MESSAGE_SRC(message), graph_.source())) {
       text = describe_source_error(*error);
     }
@@ -202,6 +212,7 @@ class Session {
     self->progress_.interrupt_line();
     if (std::exchange(self->outcome_.interrupted, true)) {
       std::fputs("da3-demo: stopping now\n", stderr);
+      self->outcome_.cut_short = true;
       g_main_loop_quit(self->loop_.get());
     } else {
       std::fputs("da3-demo: completing the files (again to stop at once)\n", stderr);
@@ -245,6 +256,7 @@ class Session {
 
   const Options& options_;
   const Input& input_;
+  const std::function<void()>& on_error_;
   Graph graph_;
   std::unique_ptr<GMainLoop, LoopUnref> loop_;
   Progress progress_;
@@ -258,8 +270,8 @@ class Session {
 
 }  // namespace
 
-Outcome run_session(const Options& options, const Input& input) {
-  return Session(options, input).run();
+Outcome run_session(const Options& options, const Input& input, const std::function<void()>& on_error) {
+  return Session(options, input, on_error).run();
 }
 
 }  // namespace da3::demo

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -20,14 +21,15 @@ struct Outcome {
   std::map<std::string, std::uint64_t> frames;  // in each file
   double seconds = 0;                           // from the first decoded frame to the last written one
   bool interrupted = false;
+  bool cut_short = false;          // a second interrupt did not wait for the files
   std::optional<DemoError> error;  // the first one
   std::vector<std::string> warnings;
   std::optional<ModelInfo> model;
   SamplePtr preview;
 };
 
-// Runs until everything is written, also after an error or SIGINT. Never throws for what happens in the
-// pipeline; throws DemoError if it cannot be built.
-Outcome run_session(const Options& options, const Input& input);
+// Runs until everything is written, also after an error or SIGINT; `on_error` is called at the first error.
+// Never throws for what happens in the pipeline; throws DemoError if it cannot be built.
+Outcome run_session(const Options& options, const Input& input, const std::function<void()>& on_error);
 
 }  // namespace da3::demo
