@@ -227,6 +227,14 @@ TEST_SUITE("views") {
     CHECK(distance(pair.depth[0][0], other.depth[0][0]) > 1e-4);
   }
 
+  TEST_CASE("the first of two views is the reference: they cannot change places") {
+    const auto network = make_tiny(tiny_any_view());
+    const Tensor a = make_image("lake", 1, 1), b = make_image("road", 1, 1);
+    const NetworkOutput ab = run(*network, at::cat({a, b}, 1)), ba = run(*network, at::cat({b, a}, 1));
+    CHECK(distance(ab.depth[0][0], ba.depth[0][1]) > 1e-4);
+    CHECK(distance(ab.extrinsics[0][0], ba.extrinsics[0][1]) > 1e-4);
+  }
+
   TEST_CASE("views of a mono model do not") {
     // Their sky is filled together, so only where there is none does a view stand alone.
     const auto network = make_tiny(tiny_mono(), 0, {{"sky_output_conv2.2.", 0.0}});

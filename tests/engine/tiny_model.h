@@ -107,8 +107,8 @@ inline std::pair<Tensor, Tensor> make_cameras(int64_t batch, int64_t views, int6
       e[b][s][0][3] = 0.7 * double(s);
       e[b][s][1][3] = 0.2 * double(s * s);
       e[b][s][2][3] = 0.1 * double(b + s);
-      k[b][s][0][0] = 0.9 * double(width);
-      k[b][s][1][1] = 1.2 * double(height);
+      k[b][s][0][0] = (0.9 + 0.3 * double(b) + 0.1 * double(s)) * double(width);
+      k[b][s][1][1] = (1.2 + 0.2 * double(b)) * double(height);
       k[b][s][0][2] = double(width) / 2;
       k[b][s][1][2] = double(height) / 2;
       k[b][s][2][2] = 1;
