@@ -4,19 +4,19 @@
  * @title: da3testsrc
  * @short_description: rendered scenes with exact depth, pose and intrinsics
  *
- * Renders a made-up place (#GstDa3TestSrc:scene, one of its family for every #GstDa3TestSrc:seed) seen by a camera that
- * moves along a #GstDa3TestSrc:path. Each buffer carries what is true of it, in the metas that da3infer writes, under the
- * role truth: the view meta (K, world-to-camera pose in metres, statistics) and the tensors `da3-depth-truth` (z-depth in
- * metres, 0 where there is sky) and `da3-sky-truth` (1 for sky). da3depthviz, da3extract and da3posesink use them where
- * there is no prediction.
+ * Renders a made-up place (#GstDa3TestSrc:scene, one of its family for every #GstDa3TestSrc:seed) seen by a
+ * camera that moves along a #GstDa3TestSrc:path. Each buffer carries what is true of it, in the metas that
+ * da3infer writes, under the role truth: the view meta (K, world-to-camera pose in metres, statistics) and
+ * the tensors `da3-depth-truth` (z-depth in metres, 0 where there is sky) and `da3-sky-truth` (1 for sky).
+ * da3depthviz, da3extract and da3posesink use them where there is no prediction.
  *
- * The frames depend on the properties and the frame number alone, so a seek is exact and costs nothing. The world has its y
- * axis upwards; cameras have OpenCV's axes.
+ * The frames depend on the properties and the frame number alone, so a seek is exact and costs nothing. The
+ * world has its y axis upwards; cameras have OpenCV's axes.
  *
  * ## Example
  * |[
- * gst-launch-1.0 da3testsrc scene=street path=drive num-buffers=300 ! da3depthviz layout=side-by-side ! videoconvert !
- * autovideosink
+ * gst-launch-1.0 da3testsrc scene=street path=drive num-buffers=300 ! da3depthviz layout=side-by-side !
+ * videoconvert ! autovideosink
  * ]|
  */
 #include "da3testsrc.h"
@@ -44,7 +44,8 @@ constexpr guint64 kLateFrames = 2;
 
 GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE(
     "src", GST_PAD_SRC, GST_PAD_ALWAYS,
-    GST_STATIC_CAPS("video/x-raw, format = (string) { RGB, RGBx }, width = (int) [ 1, 8192 ], height = (int) [ 1, 8192 ], "
+    GST_STATIC_CAPS("video/x-raw, format = (string) { RGB, RGBx }, width = (int) [ 1, 8192 ], height = (int) "
+                    "[ 1, 8192 ], "
                     "framerate = " GST_VIDEO_FPS_RANGE
                     ", pixel-aspect-ratio = (fraction) 1/1, interlace-mode = (string) progressive"));
 
@@ -56,7 +57,7 @@ struct Stream {
   GstVideoInfo info{};
   guint64 next = 0;
   bool reverse = false;
-  bool exhausted = false;     // reverse playback has shown frame 0
+  bool exhausted = false;          // reverse playback has shown frame 0
   GstClockTimeDiff late_base = 0;  // running time of the clock less that of the first frame
   bool have_late_base = false;
   bool discont = false;
@@ -81,7 +82,8 @@ static TestSrcSettings current_settings(GstDa3TestSrc* self) {
   return settings;
 }
 
-// --- times -----------------------------------------------------------------------------------------------------
+// --- times
+// -----------------------------------------------------------------------------------------------------
 
 static GstClockTime time_of(const GstVideoInfo& info, guint64 frame) {
   return gst_util_uint64_scale(frame, guint64(GST_VIDEO_INFO_FPS_D(&info)) * GST_SECOND,
@@ -97,7 +99,8 @@ static guint64 length(GstDa3TestSrc* self) {
   return frames ? MIN(frames, guint64(buffers)) : guint64(buffers);
 }
 
-// --- base class --------------------------------------------------------------------------------------------------
+// --- base class
+// --------------------------------------------------------------------------------------------------
 
 static gboolean start(GstBaseSrc* base) {
   auto* self = GST_DA3_TEST_SRC(base);
@@ -150,8 +153,9 @@ static gboolean set_caps(GstBaseSrc* base, GstCaps* caps) {
     const GstVideoInfo before = stream.info;
     // The stream goes on at the same time in the new rate.
     if (GST_VIDEO_INFO_FPS_N(&before) > 0 && stream.next > 0 && GST_VIDEO_INFO_FPS_N(&info) > 0)
-      stream.next = gst_util_uint64_scale_round(time_of(before, stream.next), guint64(GST_VIDEO_INFO_FPS_N(&info)),
-                                                guint64(GST_VIDEO_INFO_FPS_D(&info)) * GST_SECOND);
+      stream.next =
+          gst_util_uint64_scale_round(time_of(before, stream.next), guint64(GST_VIDEO_INFO_FPS_N(&info)),
+                                      guint64(GST_VIDEO_INFO_FPS_D(&info)) * GST_SECOND);
     stream.info = info;
     GST_OBJECT_UNLOCK(self);
     stream.frames->set_rate(GST_VIDEO_INFO_FPS_N(&info), GST_VIDEO_INFO_FPS_D(&info));
@@ -184,7 +188,9 @@ static gboolean decide_allocation(GstBaseSrc* base, GstQuery* query) {
   return GST_BASE_SRC_CLASS(parent_class)->decide_allocation(base, query);
 }
 
-static gboolean is_seekable(GstBaseSrc*) { return TRUE; }
+static gboolean is_seekable(GstBaseSrc*) {
+  return TRUE;
+}
 
 static gboolean do_seek(GstBaseSrc* base, GstSegment* segment) {
   auto* self = GST_DA3_TEST_SRC(base);
@@ -195,7 +201,8 @@ static gboolean do_seek(GstBaseSrc* base, GstSegment* segment) {
     GST_OBJECT_LOCK(self);
     const GstVideoInfo info = stream.info;
     const bool timed = GST_VIDEO_INFO_FPS_N(&info) > 0;
-    const auto n = guint64(GST_VIDEO_INFO_FPS_N(&info)), d = guint64(GST_VIDEO_INFO_FPS_D(&info)) * GST_SECOND;
+    const auto n = guint64(GST_VIDEO_INFO_FPS_N(&info)),
+               d = guint64(GST_VIDEO_INFO_FPS_D(&info)) * GST_SECOND;
     segment->time = segment->start;
     stream.reverse = segment->rate < 0;
     stream.exhausted = false;
@@ -274,7 +281,8 @@ static void get_times(GstBaseSrc* base, GstBuffer* buffer, GstClockTime* begin, 
   if (GST_BUFFER_DURATION_IS_VALID(buffer)) *end = *begin + GST_BUFFER_DURATION(buffer);
 }
 
-// --- frames ----------------------------------------------------------------------------------------------------
+// --- frames
+// ----------------------------------------------------------------------------------------------------
 
 // A live stream that cannot keep up leaves frames out rather than fall ever further behind: how many now.
 static guint64 frames_late(GstDa3TestSrc* self, Stream& stream) {
@@ -283,8 +291,8 @@ static guint64 frames_late(GstDa3TestSrc* self, Stream& stream) {
   if (!gst_base_src_is_live(base) || stream.reverse || n <= 0) return 0;
   GstClock* clock = gst_element_get_clock(GST_ELEMENT_CAST(self));
   if (!clock) return 0;
-  const auto now =
-      GstClockTimeDiff(gst_clock_get_time(clock)) - GstClockTimeDiff(gst_element_get_base_time(GST_ELEMENT_CAST(self)));
+  const auto now = GstClockTimeDiff(gst_clock_get_time(clock)) -
+                   GstClockTimeDiff(gst_element_get_base_time(GST_ELEMENT_CAST(self)));
   gst_object_unref(clock);
   const GstClockTimeDiff ahead = now - GstClockTimeDiff(time_of(stream.info, stream.next));
   if (!stream.have_late_base) {
@@ -303,14 +311,16 @@ static guint64 frames_late(GstDa3TestSrc* self, Stream& stream) {
 static GstFlowReturn fill_frame(GstDa3TestSrc* self, GstBuffer* buffer) {
   Stream& stream = *self->stream;
   if (!stream.frames || GST_VIDEO_INFO_FORMAT(&stream.info) == GST_VIDEO_FORMAT_UNKNOWN)
-    throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_NEGOTIATION, "A frame is wanted before its size is known.");
+    throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_NEGOTIATION,
+                       "A frame is wanted before its size is known.");
   const guint64 skipped = frames_late(self, stream);
   GST_OBJECT_LOCK(self);
   stream.next += skipped;
   const guint64 number = stream.next;
   const GstVideoInfo info = stream.info;
   const bool timed = GST_VIDEO_INFO_FPS_N(&info) > 0;
-  const bool over = stream.exhausted || (stream.num_frames && number >= stream.num_frames) || (!timed && number > 0);
+  const bool over =
+      stream.exhausted || (stream.num_frames && number >= stream.num_frames) || (!timed && number > 0);
   GST_OBJECT_UNLOCK(self);
   if (over) return GST_FLOW_EOS;
 
@@ -318,7 +328,8 @@ static GstFlowReturn fill_frame(GstDa3TestSrc* self, GstBuffer* buffer) {
   stream.frames->render(number, buffer, info);
   GST_BUFFER_DTS(buffer) = GST_CLOCK_TIME_NONE;
   GST_BUFFER_PTS(buffer) = GstClockTime(stream.timestamp_offset) + (timed ? time_of(info, number) : 0);
-  GST_BUFFER_DURATION(buffer) = timed ? time_of(info, number + 1) - time_of(info, number) : GST_CLOCK_TIME_NONE;
+  GST_BUFFER_DURATION(buffer) =
+      timed ? time_of(info, number + 1) - time_of(info, number) : GST_CLOCK_TIME_NONE;
   GST_BUFFER_OFFSET(buffer) = number;
   GST_BUFFER_OFFSET_END(buffer) = number + 1;
   if (stream.discont) GST_BUFFER_FLAG_SET(buffer, GST_BUFFER_FLAG_DISCONT);
@@ -340,7 +351,8 @@ static GstFlowReturn fill(GstPushSrc* base, GstBuffer* buffer) {
   return guard(self, GST_FLOW_ERROR, [&] { return fill_frame(self, buffer); });
 }
 
-// --- object ----------------------------------------------------------------------------------------------------
+// --- object
+// ----------------------------------------------------------------------------------------------------
 
 static void set_property(GObject* object, guint id, const GValue* value, GParamSpec* spec) {
   auto* self = GST_DA3_TEST_SRC(object);
@@ -393,7 +405,8 @@ static void gst_da3_test_src_class_init(GstDa3TestSrcClass* klass) {
   GST_PUSH_SRC_CLASS(klass)->fill = GST_DEBUG_FUNCPTR(fill);
   gst_element_class_add_static_pad_template(element, &src_template);
   gst_element_class_set_static_metadata(element, "Depth test source", "Source/Video",
-                                        "Renders scenes with exact depth, camera pose and intrinsics", "gst-da3");
+                                        "Renders scenes with exact depth, camera pose and intrinsics",
+                                        "gst-da3");
 }
 
 static void gst_da3_test_src_init(GstDa3TestSrc* self) {

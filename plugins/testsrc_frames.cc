@@ -23,7 +23,8 @@ using BufferPtr = std::unique_ptr<GstBuffer, BufferUnref>;
 // A buffer of `count` floats that is mapped as long as this object lives.
 class FloatPlane {
  public:
-  explicit FloatPlane(size_t count) : buffer_(gst_buffer_new_allocate(nullptr, count * sizeof(float), nullptr)) {
+  explicit FloatPlane(size_t count)
+      : buffer_(gst_buffer_new_allocate(nullptr, count * sizeof(float), nullptr)) {
     if (!buffer_ || !gst_buffer_map(buffer_.get(), &map_, GST_MAP_WRITE)) throw std::bad_alloc();
     mapped_ = true;
   }
@@ -49,7 +50,8 @@ class FloatPlane {
 void attach_plane(GstBuffer* buffer, const char* id, GstBuffer* data, int width, int height) {
   const gsize dims[] = {1, gsize(height), gsize(width)};
   if (!gst_buffer_add_da3_tensor(buffer, id, data, 3, dims))
-    throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_FAILED, std::string("Could not attach ") + id + " to a frame.");
+    throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_FAILED,
+                       std::string("Could not attach ") + id + " to a frame.");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The frames of da3testsrc: frame number in, picture and truth out, in any order. Used from one thread at a time.
+// The frames of da3testsrc: frame number in, picture and truth out, in any order. Used from one thread at a
+// time.
 #pragma once
 
 #include <gst/video/video.h>
@@ -23,7 +24,8 @@ class TestFrames {
   // What may change while playing: noise, exposure, motion_blur, antialias.
   void set_look(const TestSrcSettings& settings);
 
-  // Renders frame `number` into `buffer`, a writable RGB or RGBx frame as `info` says, and attaches the truth to it.
+  // Renders frame `number` into `buffer`, a writable RGB or RGBx frame as `info` says, and attaches the truth
+  // to it.
   void render(guint64 number, GstBuffer* buffer, const GstVideoInfo& info);
 
  private:

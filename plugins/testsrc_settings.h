@@ -14,13 +14,13 @@ struct TestSrcSettings {
   scene::Family family = scene::Family::room;
   scene::PathKind path = scene::PathKind::forward;
   guint64 seed = 0;
-  double fov = 70;       // degrees, of the longer side
+  double fov = 70;  // degrees, of the longer side
   double speed = 1;
   guint64 loop_frames = 0;  // 0: as the speed has it
   guint64 num_frames = 0;   // 0: endless
   double noise = 0.1;
-  double exposure = 0;      // stops
-  double motion_blur = 0;   // share of the frame's time that the shutter is open
+  double exposure = 0;     // stops
+  double motion_blur = 0;  // share of the frame's time that the shutter is open
   bool antialias = true;
   guint threads = 0;
   gint64 timestamp_offset = 0;
