@@ -2,7 +2,10 @@
 #include "infer_results.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,19 +18,57 @@ constexpr float kSkyThreshold = 0.3f;
 // The metric network is trained on pictures seen with this focal length (upstream model/da3.py).
 constexpr double kReferenceFocal = 300.0;
 
-// The value at `position` (fractional) of the sorted sequence. Everything before `from` is known to be no
-// larger than anything behind it, and is left so.
-double order_statistic(std::vector<float>& values, size_t& from, double position) {
-  const auto lower = size_t(position);
-  const auto begin = values.begin();
-  std::nth_element(begin + ptrdiff_t(from), begin + ptrdiff_t(lower), values.end());
-  from = lower;
-  const double value = values[lower];
-  const double fraction = position - double(lower);
-  if (fraction == 0 || lower + 1 >= values.size()) return value;
-  const double next = *std::min_element(begin + ptrdiff_t(lower) + 1, values.end());
-  return value + fraction * (next - value);
+// ---- statistics
+// ---------------------------------------------------------------------------------------------------
+
+bool counts(float value) {
+  return value > 0 && std::isfinite(value);
 }
+
+// The bits of positive floats sort like the floats; the upper ones make buckets of 1/256 octave.
+constexpr int kBucketShift = 15;
+constexpr size_t kBuckets = size_t(1) << (31 - kBucketShift);
+size_t bucket_of(float value) {
+  return std::bit_cast<uint32_t>(value) >> kBucketShift;
+}
+
+// Finds order statistics without sorting: the buckets say where a rank is, and only that bucket is looked at.
+class RankFinder {
+ public:
+  RankFinder(const float* values, size_t count) : values_(values, values + count), sizes_(kBuckets) {
+    for (const float value : values_) {
+      if (!counts(value)) continue;
+      ++sizes_[bucket_of(value)];
+      ++valid_;
+    }
+  }
+  size_t valid() const { return valid_; }
+
+  // Linear interpolation between the two neighbours, as numpy.percentile does.
+  double percentile(double share) {
+    const double position = share * double(valid_ - 1);
+    const auto rank = size_t(position);
+    const double fraction = position - double(rank);
+    const double low = at(rank);
+    return fraction == 0 ? low : low + fraction * (at(rank + 1) - low);
+  }
+  double at(size_t rank) {
+    size_t bucket = 0;
+    for (; rank >= sizes_[bucket]; ++bucket) rank -= sizes_[bucket];
+    inside_.clear();
+    for (const float value : values_) {
+      if (bucket_of(value) == bucket && counts(value)) inside_.push_back(value);
+    }
+    std::nth_element(inside_.begin(), inside_.begin() + ptrdiff_t(rank), inside_.end());
+    return inside_[rank];
+  }
+
+ private:
+  std::span<const float> values_;
+  std::vector<uint32_t> sizes_;
+  std::vector<float> inside_;
+  size_t valid_ = 0;
+};
 
 // ---- tensors
 // ------------------------------------------------------------------------------------------------------
@@ -187,20 +228,14 @@ void add_depth(GstBuffer* buffer, GstDa3View& view, const float* depth, size_t p
 
 GstDa3Stats plane_statistics(const float* values, size_t count) {
   GstDa3Stats stats{};
-  std::vector<float> valid;
-  valid.reserve(count);
-  std::copy_if(values, values + count, std::back_inserter(valid),
-               [](float value) { return value > 0 && std::isfinite(value); });
-  if (valid.empty()) return stats;
-  const auto [low, high] = std::minmax_element(valid.begin(), valid.end());
-  stats.min = *low;
-  stats.max = *high;
-  stats.valid_fraction = double(valid.size()) / double(count);
-  const auto last = double(valid.size() - 1);
-  size_t from = 0;
-  stats.p2 = order_statistic(valid, from, 0.02 * last);
-  stats.median = order_statistic(valid, from, 0.5 * last);
-  stats.p98 = order_statistic(valid, from, 0.98 * last);
+  RankFinder ranks(values, count);
+  if (ranks.valid() == 0) return stats;
+  stats.valid_fraction = double(ranks.valid()) / double(count);
+  stats.min = ranks.at(0);
+  stats.max = ranks.at(ranks.valid() - 1);
+  stats.p2 = ranks.percentile(0.02);
+  stats.median = ranks.percentile(0.5);
+  stats.p98 = ranks.percentile(0.98);
   return stats;
 }
 

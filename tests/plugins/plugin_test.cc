@@ -210,6 +210,9 @@ GST_START_TEST(the_plugin_brings_no_libtorch) {
 GST_END_TEST
 
 GST_START_TEST(gst_inspect_describes_every_element) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return;  // a program that is not built like this cannot load the plugin
+#endif
   gchar* program = g_find_program_in_path("gst-inspect-1.0");
   if (!program) return;  // not part of the development packages everywhere
   g_setenv("DA3_ENGINE_PATH", "/nowhere/libda3engine.so", TRUE);
