@@ -391,7 +391,14 @@ TEST_SUITE("open") {
     CHECK(r.says("fp16"));
     CHECK(r.says("bf16"));
     CHECK(open(Models::any_view(), 0, DA3_PRECISION_BF16)->info().precision == DA3_PRECISION_BF16);
-    CHECK(open_refusal(Models::any_view(), "cpu", Da3Precision(42)).code == DA3_ERROR_SETTINGS);
+    Da3EngineConfig config{};
+    config.struct_size = sizeof config;
+    config.model = "synthetic:da3-small";
+    const int unknown = 42;
+    std::memcpy(&config.precision, &unknown, sizeof unknown);
+    const Refusal number = refusal_of([&] { EngineModule::instance().open(config); });
+    CHECK(number.code == DA3_ERROR_SETTINGS);
+    CHECK(number.says("42"));
   }
 
   TEST_CASE("a caller of another interface version") {
@@ -793,7 +800,8 @@ TEST_SUITE("requests that are refused") {
     CHECK(submit_refusal(*engine, request).code == DA3_ERROR_SETTINGS);
     request = pictures.request();  // no done()
     CHECK(refusal_of([&] { engine->submit(request); }).code == DA3_ERROR_SETTINGS);
-    request.ref_view_strategy = Da3RefViewStrategy(9);
+    const int unknown = 9;
+    std::memcpy(&request.ref_view_strategy, &unknown, sizeof unknown);
     CHECK(submit_refusal(*engine, request).says("9"));
   }
 

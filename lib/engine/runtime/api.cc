@@ -68,6 +68,15 @@ uint32_t deliverable_outputs(const ModelConfig& config) {
   return network_outputs(config) & ~uint32_t(DA3_OUTPUT_GAUSSIANS);
 }
 
+// The number in an enumeration that a C caller filled: reading one that is no enumerator is undefined in C++.
+template <typename Enumeration>
+int number_in(const Enumeration& value) {
+  static_assert(sizeof value == sizeof(int));
+  int number;
+  std::memcpy(&number, &value, sizeof number);
+  return number;
+}
+
 uint32_t choose_max_batch(uint32_t wanted, at::Device device) {
   if (wanted > 0) return wanted;
   // A CPU is busy with one image; a GPU is not.
@@ -107,6 +116,10 @@ Da3Engine* open_engine(const Da3EngineConfig* config, Da3Error* error) {
       throw EngineError(DA3_ERROR_SETTINGS,
                         "No model given. Give a safetensors file, a folder, a repository id such as "
                         "depth-anything/DA3-SMALL, or synthetic:da3-small to try things out.");
+    const int precision = number_in(config->precision);
+    if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_BF16)
+      throw EngineError(DA3_ERROR_SETTINGS,
+                        "There is no precision number " + std::to_string(precision) + ".");
     if (!set_threads(config->threads))
       notice("The number of CPU threads was set by an earlier user of this process and stays as it is.");
     const ModelRequest request =
@@ -198,9 +211,10 @@ void check(const Da3Request& r, const Model& model) {
     if (!r.views[v].rgb || r.views[v].stride < int64_t(3) * r.width)
       throw EngineError(DA3_ERROR_SETTINGS,
                         "View " + std::to_string(v) + " has no pixels or a stride below 3 * width.");
-  if (r.ref_view_strategy < DA3_REF_VIEW_FIRST || r.ref_view_strategy > DA3_REF_VIEW_SADDLE_SIM_RANGE)
-    throw EngineError(DA3_ERROR_SETTINGS, "There is no reference view strategy number " +
-                                              std::to_string(int(r.ref_view_strategy)) + ".");
+  const int strategy = number_in(r.ref_view_strategy);
+  if (strategy < DA3_REF_VIEW_FIRST || strategy > DA3_REF_VIEW_SADDLE_SIM_RANGE)
+    throw EngineError(DA3_ERROR_SETTINGS,
+                      "There is no reference view strategy number " + std::to_string(strategy) + ".");
   const uint32_t has = deliverable_outputs(model.config);
   const uint32_t lacking = r.outputs & ~has;
   if (lacking)

@@ -82,9 +82,6 @@ at::Device select_device(const std::string& name) {
 }
 
 Da3Precision select_precision(Da3Precision wanted, at::Device device) {
-  if (wanted < DA3_PRECISION_AUTO || wanted > DA3_PRECISION_BF16)
-    throw EngineError(DA3_ERROR_SETTINGS,
-                      "There is no precision number " + std::to_string(int(wanted)) + ".");
   const int capability = device.is_cuda() ? cuda_capability(device) : 0;
   if (wanted == DA3_PRECISION_AUTO) {
     if (!device.is_cuda()) return DA3_PRECISION_FP32;
