@@ -18,7 +18,8 @@ from pathlib import Path
 
 INHERITED = {
     "name", "parent", "qos", "async", "sync", "blocksize", "enable-last-sample", "last-sample", "max-bitrate",
-    "max-lateness", "processing-deadline", "render-delay", "throttle-time", "ts-offset",
+    "do-timestamp", "num-buffers", "typefind", "max-lateness", "processing-deadline", "render-delay", "throttle-time",
+    "ts-offset",
 }
 MARKED = re.compile(r"(<!-- properties: ([a-z0-9]+) -->\n).*?(<!-- end -->)", re.S)
 HEAD = "| Property | Values | Changeable | Meaning |\n|---|---|---|---|\n"
