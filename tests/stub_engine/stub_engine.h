@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * An engine of known arithmetic for the tests of the elements: same C border as the real one (engine.h), no LibTorch.
- * Tests point DA3_ENGINE_PATH at it and fetch da3_stub_get_control() by name from the same module.
+ * An engine of known arithmetic for the tests of the elements: same C border as the real one (engine.h), no
+ * LibTorch. Tests point DA3_ENGINE_PATH at it and fetch da3_stub_get_control() by name from the same module.
  *
  * Model string: "stub:KEY=VALUE,KEY=VALUE,...", every key optional
  *   kind=relative|metric     outputs=depth+confidence+sky+pose+ray (default depth+confidence+sky+pose)
@@ -33,12 +33,12 @@
 #define DA3_STUB_MAX_BATCHES 256
 
 typedef struct {
-  int opened, closed;       /* references, not engines */
+  int opened, closed; /* references, not engines */
   int engines_alive;
-  int submitted, finished;  /* requests; finished in any way */
+  int submitted, finished; /* requests; finished in any way */
   int cancelled;
-  int most_outstanding;     /* most requests that were submitted and not finished at one time */
-  int results_alive;        /* results whose last reference has not been given back */
+  int most_outstanding; /* most requests that were submitted and not finished at one time */
+  int results_alive;    /* results whose last reference has not been given back */
   int batches;
   int batch_sizes[DA3_STUB_MAX_BATCHES]; /* items of the first batches */
   int view_counts[DA3_STUB_MAX_BATCHES]; /* views of the first requests, in the order of submission */
@@ -48,10 +48,10 @@ typedef struct {
 } Da3StubCounters;
 
 typedef struct {
-  void (*reset)(void);                      /* counters to 0 (what is alive stays counted), releases to 0 */
-  void (*counters)(Da3StubCounters *out);
-  void (*release)(int requests);            /* lets so many blocked requests pass; -1: all, for ever */
-  void (*wait_submitted)(int requests);     /* returns when so many have been submitted since reset() */
+  void (*reset)(void); /* counters to 0 (what is alive stays counted), releases to 0 */
+  void (*counters)(Da3StubCounters* out);
+  void (*release)(int requests);        /* lets so many blocked requests pass; -1: all, for ever */
+  void (*wait_submitted)(int requests); /* returns when so many have been submitted since reset() */
   void (*wait_finished)(int requests);
 } Da3StubControl;
 
