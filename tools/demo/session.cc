@@ -200,6 +200,17 @@ class Session {
     if (!std::exchange(source_ended_, true)) graph_.send_eos_to_inference();
   }
 
+  void give_up_on_idle_source() {
+    // Twice in a row: once could be the moment between two states.
+    const bool idle = input_.kind == Input::Kind::video && is_idle(graph_.source());
+    if (idle && std::exchange(was_idle_, idle) && !outcome_.error) {
+      outcome_.error.emplace("Cannot read \"" + input_.files.front().string() +
+                             "\" as a video: none of its streams can be played.");
+      g_main_loop_quit(loop_.get());
+    }
+    was_idle_ = idle;
+  }
+
   static gboolean on_drain_timeout(gpointer data) {
     auto* self = static_cast<Session*>(data);
     self->drain_timeout_ = 0;
@@ -226,7 +237,10 @@ class Session {
     auto* self = static_cast<Session*>(data);
     const std::uint64_t frames = self->graph_.frames_inferred();
     self->end_source_when_quiet();
-    if (self->graph_.frames_in() == 0) return G_SOURCE_CONTINUE;
+    if (self->graph_.frames_in() == 0) {
+      self->give_up_on_idle_source();
+      return G_SOURCE_CONTINUE;
+    }
     self->estimate_total();
     self->progress_.update(frames, self->total_, self->graph_.seconds());
     return G_SOURCE_CONTINUE;
@@ -245,6 +259,7 @@ class Session {
   }
 
   void collect() {
+    estimate_total();
     outcome_.seconds = graph_.seconds();
     graph_.shut_down();
     outcome_.frames_in = graph_.frames_in();
@@ -264,7 +279,7 @@ class Session {
   std::uint64_t total_ = 0, quiet_frames_ = 0;
   gint64 quiet_since_ = g_get_monotonic_time();
   guint bus_watch_ = 0, drain_timeout_ = 0;
-  bool source_failed_ = false, source_ended_ = false, branches_ended_ = false;
+  bool was_idle_ = false, source_failed_ = false, source_ended_ = false, branches_ended_ = false;
   std::set<Branch*> finished_, failed_;
 };
 

@@ -30,6 +30,28 @@ void check_for_video(GstElement* decoder, gpointer converter) {
 
 }  // namespace
 
+bool is_idle(GstElement* video_source) {
+  bool running = false;
+  const auto look = [](GstElement*, GstPad* pad, gpointer found) -> gboolean {
+    if (gst_pad_get_task_state(pad) == GST_TASK_STARTED) *static_cast<bool*>(found) = true;
+    return TRUE;
+  };
+  GstIterator* elements = gst_bin_iterate_recurse(GST_BIN(video_source));
+  GValue item = G_VALUE_INIT;
+  for (GstIteratorResult result; (result = gst_iterator_next(elements, &item)) != GST_ITERATOR_DONE;) {
+    // Elements come and go: whatever changes is not idle.
+    if (result != GST_ITERATOR_OK) {
+      running = true;
+      break;
+    }
+    gst_element_foreach_pad(GST_ELEMENT(g_value_get_object(&item)), look, &running);
+    g_value_reset(&item);
+  }
+  g_value_unset(&item);
+  gst_iterator_free(elements);
+  return !running;
+}
+
 GstElement* make_element(const char* factory) {
   GstElement* element = gst_element_factory_make(factory, nullptr);
   if (element == nullptr) {

@@ -14,6 +14,9 @@ inline constexpr const char* no_video_message = "The file has no video stream.";
 // Decodes the first video stream of a file; other streams are not decoded. Floating reference. Throws
 // DemoError.
 GstElement* make_video_source(const std::filesystem::path& file);
+// True if nothing runs in a source that plays: nothing more will come of it. decodebin drops errors of an
+// element while it still plugs it in, so this may be all there is to be seen of one.
+bool is_idle(GstElement* video_source);
 // An appsrc for an ImageFeeder. Floating reference. Throws DemoError.
 GstElement* make_image_source();
 
