@@ -35,9 +35,11 @@ Backbone::Backbone(const Scope& scope, const BackboneConfig& config) : config_(c
 
 const Backbone::ShapeCache& Backbone::shape_cache(int64_t height, int64_t width, at::Device device) const {
   const int64_t ph = height / kPatch, pw = width / kPatch;
+  // While the embedding is being trained every pass needs it anew.
+  const bool training = pos_embed_.requires_grad();
   const auto found = cache_.find({ph, pw});
-  if (found != cache_.end()) return found->second;
-  if (cache_.size() >= kMaxShapes) cache_.clear();
+  if (found != cache_.end() && !training) return found->second;
+  if (cache_.size() >= kMaxShapes || training) cache_.clear();
 
   ShapeCache shape;
   const int64_t grid = config_.pos_grid, c = config_.width;

@@ -79,8 +79,10 @@ Tensor Block::feed_forward(const Tensor& x) const {
 }
 
 Tensor Block::forward(const Tensor& x, const RopeTable& rope) const {
-  // The first sum makes a new tensor (the input may be kept by the caller), the second may reuse it.
+  // The first sum makes a new tensor (the input may be kept by the caller), the second may reuse it unless
+  // autograd still needs it.
   Tensor y = at::addcmul(x, attend(norm1_(x), rope), gamma1_);
+  if (y.requires_grad()) return at::addcmul(y, feed_forward(norm2_(y)), gamma2_);
   return y.addcmul_(feed_forward(norm2_(y)), gamma2_);
 }
 

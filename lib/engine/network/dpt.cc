@@ -164,7 +164,7 @@ void DualDptHead::main_branch(const std::array<Tensor, 4>& levels, const ImageSh
   z = output_conv2_2_(at::relu(z));
   trace("dpt.output_conv2", z);
   out->depth = z.select(1, 0).exp();
-  out->confidence = z.select(1, 1).exp().add_(1);
+  out->confidence = z.select(1, 1).exp() + 1;
 }
 
 void DualDptHead::ray_branch(const std::array<Tensor, 4>& levels, const ImageShape& image,
@@ -181,7 +181,7 @@ void DualDptHead::ray_branch(const std::array<Tensor, 4>& levels, const ImageSha
   trace("dpt.output_conv2_aux.3", z);
   z = z.permute({0, 2, 3, 1});
   out->ray = z.narrow(3, 0, 6).contiguous();
-  out->ray_confidence = z.select(3, 6).exp().add_(1);
+  out->ray_confidence = z.select(3, 6).exp() + 1;
 }
 
 DepthMaps DualDptHead::forward(const std::array<Tensor, 4>& tokens, const ImageShape& image, bool want_ray,
