@@ -14,7 +14,17 @@
  *
  * Threading: every function may be called from any thread. Done callbacks run on the engine's worker
  * thread, or inside cancel() and close() for requests that those take out; they must return soon and must not call
- * close() or cancel(). Call cancel() and close() without holding a lock that a callback takes.
+ * close(), cancel() or warm_up(). Call cancel() and close() without holding a lock that a callback takes.
+ *
+ * Growth: structures and the table of functions only grow at their end. A structure is read (or written) as far as
+ * its struct_size goes; fields beyond it have the value 0, which always means what the engine did before the field
+ * existed. DA3_ENGINE_HAS() tells whether a table has a function.
+ *
+ * Batching: see docs/batching.md. Requests of all users of an engine wait in one place. The engine puts together
+ * what may share a pass (same size, number of views, outputs, options), earliest deadline first; when not everything
+ * can be served in time, streams are served equally. It waits for more requests only when a registered stream is
+ * about to deliver one, no deadline would break and the items would pass faster for it. Sharing a pass never changes
+ * a result beyond rounding.
  */
 #ifndef DA3_ENGINE_API_H
 #define DA3_ENGINE_API_H
@@ -40,7 +50,8 @@ typedef enum {
   DA3_ERROR_UNSUPPORTED,    /* the model does not have this output or the device this precision */
   DA3_ERROR_FAILED,         /* inference failed */
   DA3_ERROR_CANCELLED,      /* the request was cancelled before it ran */
-  DA3_ERROR_LIBRARY         /* the engine module or LibTorch cannot be loaded */
+  DA3_ERROR_LIBRARY,        /* the engine module or LibTorch cannot be loaded */
+  DA3_ERROR_EXPIRED         /* the deadline could not be met any more; no work was spent (DA3_REQUEST_DROP_EXPIRED) */
 } Da3ErrorCode;
 
 /* Filled by a failing call; both texts belong to the engine: release with error_clear(). Zero it first. */
@@ -74,6 +85,11 @@ enum {
 typedef struct Da3Engine Da3Engine;
 typedef struct Da3Result Da3Result;
 
+typedef enum {
+  DA3_PROGRESS_LOADING = 0, /* weights, from open(); at once 1 when the model is loaded already */
+  DA3_PROGRESS_WARM_UP      /* measuring, from warm_up() */
+} Da3ProgressStage;
+
 typedef struct {
   uint32_t struct_size;   /* sizeof(Da3EngineConfig) */
   const char *model;      /* file, folder, Hugging Face repository id, or synthetic:NAME[?seed=N] */
@@ -84,7 +100,26 @@ typedef struct {
   /* Remarks that are no errors ("not a trained model", "falling back to cpu"); may be NULL. Called from open(). */
   void (*notice)(void *user, const char *text);
   void *user;
+  /* ---- since 0.2 */
+  /* Part of the device's free memory (other programs counted; on the CPU the available memory or what the control
+   * group leaves) that passes may take: larger than 0 and at most 1; 0 = 0.85. Engine-wide: the latest open wins. */
+  float memory_fraction;
+  /* How long the model stays loaded after its last user closed it, in milliseconds: the next open() finds it there.
+   * 0 = freed by the last close(). Of several users the last one to close decides. */
+  int32_t cache_ttl_ms;
+  /* Bytes that models without a user may hold in this process; over it, the one unused for longest goes first.
+   * 0 = no limit but the time above and the memory itself. Process-wide: the latest open with a value wins. */
+  uint64_t cache_memory_limit;
+  /* How far open() and warm_up() of this reference are: 0..1, never falling within a stage, 1 at its end unless it
+   * fails. Called with `user` on the thread that called open() or warm_up(); may be NULL. */
+  void (*progress)(void *user, Da3ProgressStage stage, double fraction);
+  /* Something that went wrong and was mended: DA3_ERROR_NO_MEMORY when a batch had to be halved (once for each
+   * new limit). Called with `user` on the engine's worker thread, to every reference that had an item in that batch,
+   * until close() has returned; must return soon; may be NULL. */
+  void (*warning)(void *user, Da3ErrorCode code, const char *text);
 } Da3EngineConfig;
+/* Up to `user`: the least that open() accepts. */
+#define DA3_ENGINE_CONFIG_SIZE_1 offsetof(Da3EngineConfig, memory_fraction)
 
 /* Valid as long as the engine. */
 typedef struct {
@@ -98,7 +133,7 @@ typedef struct {
   Da3Precision precision;   /* what is really used */
   Da3DepthKind kind;
   uint32_t outputs;         /* DA3_OUTPUT_* bits this model can compute */
-  uint32_t max_batch;       /* what is really used */
+  uint32_t max_batch;       /* most that can share a pass; the cap in force is learned, see Da3ShapeStats */
   int32_t synthetic;        /* 1: untrained weights from a formula */
   int32_t focal_normalised; /* 1: metres = depth * focal length [px] / 300 (metric model on its own) */
   uint64_t parameters;
@@ -131,7 +166,32 @@ typedef struct {
    * (result_unref()); on failure `result` is NULL and `error` is valid during the call. */
   Da3DoneFunc done;
   void *user;
+  /* ---- since 0.2 */
+  /* CLOCK_MONOTONIC (std::chrono::steady_clock, g_get_monotonic_time() * 1000) by which done() should have been
+   * called; 0 = none: as soon as possible without hurting anybody's deadline, and never starved. */
+  int64_t deadline_ns;
+  uint32_t flags; /* DA3_REQUEST_* */
 } Da3Request;
+/* Up to `user`: the least that submit() accepts. */
+#define DA3_REQUEST_SIZE_1 offsetof(Da3Request, deadline_ns)
+
+enum {
+  /* Once the deadline cannot be met any more (it has passed, or the time learned for one item does not fit before
+   * it, or serving it would cost others theirs under overload), finish with DA3_ERROR_EXPIRED instead of
+   * computing. In the order of the stream, like every other end. Without it a late request is computed late. */
+  DA3_REQUEST_DROP_EXPIRED = 1u << 0
+};
+
+/* A stream that the engine knows of: something that will go on submitting. `stream` of requests names it. */
+typedef struct {
+  uint32_t struct_size;
+  /* Requests that the stream can have unfinished (submitted and not done) at once, 0 = any number. With as many
+   * unfinished it cannot add to a batch and no batch waits for it. */
+  uint32_t max_pending;
+  /* Time between its requests if it is known (live: the frame duration times the views of an item), else 0. Measured
+   * from then on. */
+  int64_t interval_ns;
+} Da3Stream;
 
 /* A result keeps its planes alive; n_views maps each, contiguous float32, [n_views, height, width] unless said.
  * A plane that was not asked for or does not exist is NULL. */
@@ -155,6 +215,59 @@ typedef struct {
   int64_t inference_ns;    /* upload, network, download, post-processing */
 } Da3ResultData;
 
+/* Of the last some hundred measurements; 0 while there is none. */
+typedef struct {
+  int64_t p50_ns, p95_ns, p99_ns;
+  uint64_t count; /* all measurements so far */
+} Da3Quantiles;
+
+#define DA3_BATCH_BUCKETS 64
+
+/* Of the engine, that is of all its users together, since it was loaded. */
+typedef struct {
+  uint32_t struct_size; /* set by the caller; what lies beyond is not written */
+  uint32_t users;       /* references from open() that are not closed */
+  uint32_t streams;     /* registered */
+  uint32_t waiting, running; /* requests at this moment */
+  /* submitted = completed + failed + cancelled + expired + waiting + running, at any moment. */
+  uint64_t submitted, completed, failed, cancelled, expired;
+  uint64_t batches;
+  uint64_t batch_histogram[DA3_BATCH_BUCKETS]; /* [b - 1]: batches of b items; the last one: that many or more */
+  uint64_t memory_retries;   /* times a batch ran out of memory and was halved */
+  Da3Quantiles service;      /* a pass, upload to download (Da3ResultData.inference_ns) */
+  Da3Quantiles queue_wait;   /* from submit() to the start of the pass (Da3ResultData.queued_ns) */
+  uint64_t memory_weights;   /* bytes of parameters */
+  uint64_t memory_used;      /* by this process: resident memory, or allocated on the device */
+  uint64_t memory_free;      /* on the device, other programs counted */
+  uint64_t memory_budget;    /* for passes, by memory_fraction */
+  /* Of the process: open() that found its model loaded (in use or kept warm), that loaded it, models freed. */
+  uint64_t cache_hits, cache_misses, cache_evictions;
+  uint64_t cache_memory;     /* bytes of parameters held by models without a user */
+} Da3EngineStats;
+
+/* A kind of requests: what may share a pass, but for the reference view strategy and known cameras. */
+typedef struct {
+  uint32_t struct_size;
+  int32_t width, height;
+  uint32_t n_views;
+  uint32_t outputs; /* as in the request */
+  int32_t use_ray_pose;
+  uint32_t max_batch;        /* warm_up(): largest batch to try, 0 = info.max_batch */
+} Da3Shape;
+
+/* What such requests cost. */
+typedef struct {
+  uint32_t struct_size;      /* set by the caller */
+  uint32_t batch_cap;        /* items put together at most, as learned so far; 1 or more */
+  uint64_t measured;         /* passes of this kind so far; 0: the times below are 0 too */
+  int64_t single_ns;         /* learned time of a pass with one item */
+  int64_t cap_ns;            /* and with batch_cap items */
+  Da3Quantiles service;      /* of the latest passes of this kind, whatever their size. p95 + the p95 below is what */
+  Da3Quantiles queue_wait;   /* a live element answers to a LATENCY query */
+  double items_per_second;   /* batch_cap / cap_ns */
+  uint64_t memory_single, memory_cap; /* learned bytes of a pass beyond the weights; 0 = not known */
+} Da3ShapeStats;
+
 typedef struct {
   uint32_t abi;
   uint32_t struct_size;
@@ -174,7 +287,33 @@ typedef struct {
   Da3Result *(*result_ref)(Da3Result *result);
   void (*result_unref)(Da3Result *result);
   void (*error_clear)(Da3Error *error);
+  /* ---- since 0.2; test with DA3_ENGINE_HAS() */
+  /* A registered stream counts among those for which a batch may wait, from its first request on, and while it is
+   * neither ended nor drained nor at max_pending. Requests of streams that are not registered are served all the
+   * same; no batch waits for them. Registering again replaces the description. `description` may be NULL. Streams
+   * belong to the reference `engine`: the same pointer of another reference is another stream. */
+  void (*stream_begin)(Da3Engine *engine, const void *stream, const Da3Stream *description);
+  /* Forgets the stream. Requests that wait go on (cancel() takes them out). close() ends all of its reference. */
+  void (*stream_end)(Da3Engine *engine, const void *stream);
+  /* Nothing more will come for now (end of stream, paused, blocked downstream): no batch waits for this stream any
+   * more. Does not wait. The next submit() of the stream takes it back. */
+  void (*drain)(Da3Engine *engine, const void *stream);
+  /* Fill *out as far as out->struct_size. Never wait for a pass. */
+  void (*stats)(const Da3Engine *engine, Da3EngineStats *out);
+  void (*shape_stats)(const Da3Engine *engine, const Da3Shape *shape, Da3ShapeStats *out);
+  /* Measures passes of 1, 2, 4, ... items of this kind on made-up pictures, up to `max_batch`, until a larger one
+   * gains under 5 % an item or would not fit into memory. Blocks; passes of others run in between. 0, or the error
+   * code with *error filled: as submit(), NO_MEMORY when one item does not fit, CANCELLED when warm_up_stop() was
+   * called. What was measured before stays. */
+  int (*warm_up)(Da3Engine *engine, const Da3Shape *shape, Da3Error *error);
+  /* Lets warm_up() calls of this reference return after the pass that runs. */
+  void (*warm_up_stop)(Da3Engine *engine);
 } Da3EngineApi;
+/* Up to `error_clear`: the least that a table has. */
+#define DA3_ENGINE_API_SIZE_1 offsetof(Da3EngineApi, stream_begin)
+/* Whether the table `api` has the function `name`. */
+#define DA3_ENGINE_HAS(api, name) \
+  ((api)->struct_size >= offsetof(Da3EngineApi, name) + sizeof((api)->name) && (api)->name != NULL)
 
 /* Returns NULL when the module does not speak ABI `abi`. */
 typedef const Da3EngineApi *(*Da3EngineGetApiFunc)(uint32_t abi);

@@ -111,7 +111,7 @@ const Da3EngineApi* load(const std::string& path, std::vector<Attempt>* attempts
     return nullptr;
   }
   const Da3EngineApi* api = entry(DA3_ENGINE_ABI);
-  if (api != nullptr && api->abi == DA3_ENGINE_ABI && api->struct_size >= sizeof(Da3EngineApi)) return api;
+  if (api != nullptr && api->abi == DA3_ENGINE_ABI && api->struct_size >= DA3_ENGINE_API_SIZE_1) return api;
   // Not unloaded: LibTorch came with it.
   attempts->push_back({path, Attempt::other_abi,
                        "it does not speak interface version " + std::to_string(DA3_ENGINE_ABI) +
@@ -218,6 +218,28 @@ void Engine::submit(const Da3Request& request) {
   Da3Error error{};
   if (const int code = api_.submit(handle_, &request, &error); code != DA3_OK)
     throw_error(api_, &error, code);
+}
+
+Da3EngineStats Engine::stats() const {
+  Da3EngineStats out{};
+  out.struct_size = sizeof out;
+  if (DA3_ENGINE_HAS(&api_, stats)) api_.stats(handle_, &out);
+  return out;
+}
+
+Da3ShapeStats Engine::shape_stats(const Da3Shape& shape) const {
+  Da3ShapeStats out{};
+  out.struct_size = sizeof out;
+  out.batch_cap = 1;
+  if (DA3_ENGINE_HAS(&api_, shape_stats)) api_.shape_stats(handle_, &shape, &out);
+  return out;
+}
+
+bool Engine::warm_up(const Da3Shape& shape) {
+  if (!DA3_ENGINE_HAS(&api_, warm_up)) return false;
+  Da3Error error{};
+  if (const int code = api_.warm_up(handle_, &shape, &error); code != DA3_OK) throw_error(api_, &error, code);
+  return true;
 }
 
 }  // namespace da3

@@ -13,9 +13,9 @@ namespace da3 {
 
 class Engine;
 
-// The loaded module. Looked for in this order: $DA3_ENGINE_PATH (a file), beside the object that contains this
-// code (and ../lib/engine beside it, for an uninstalled build), the installed library folder, the loader's path.
-// Loaded once per process and never unloaded (LibTorch keeps threads).
+// The loaded module. Looked for in this order: $DA3_ENGINE_PATH (a file), beside the object that contains
+// this code (and ../lib/engine beside it, for an uninstalled build), the installed library folder, the
+// loader's path. Loaded once per process and never unloaded (LibTorch keeps threads).
 class EngineModule {
  public:
   // Throws EngineError(DA3_ERROR_LIBRARY) naming the paths tried, the loader's message and the remedy.
@@ -46,6 +46,24 @@ class Engine {
   // Throws EngineError.
   void submit(const Da3Request& request);
   void cancel(const void* stream) { api_.cancel(handle_, stream); }
+
+  // What modules may lack: without it nothing happens, and statistics stay zero.
+  void stream_begin(const void* stream, const Da3Stream& description) {
+    if (DA3_ENGINE_HAS(&api_, stream_begin)) api_.stream_begin(handle_, stream, &description);
+  }
+  void stream_end(const void* stream) {
+    if (DA3_ENGINE_HAS(&api_, stream_end)) api_.stream_end(handle_, stream);
+  }
+  void drain(const void* stream) {
+    if (DA3_ENGINE_HAS(&api_, drain)) api_.drain(handle_, stream);
+  }
+  Da3EngineStats stats() const;
+  Da3ShapeStats shape_stats(const Da3Shape& shape) const;
+  // Throws EngineError. True if it was measured.
+  bool warm_up(const Da3Shape& shape);
+  void warm_up_stop() {
+    if (DA3_ENGINE_HAS(&api_, warm_up_stop)) api_.warm_up_stop(handle_);
+  }
 
  private:
   const Da3EngineApi& api_;
