@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: MIT
+#include "engine/runtime/scheduler.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace da3 {
+namespace {
+
+constexpr int64_t kMillisecond = 1'000'000;
+// A stream that fell this many items behind the most served one is served before deadlines are looked at.
+constexpr double kLag = 3;
+// What a stream that paused can catch up.
+constexpr double kCredit = 8;
+// A job without a deadline is taken for one that is due after this and four full passes.
+constexpr int64_t kPatience = 300 * kMillisecond;
+// How long an overload is remembered, and a live stream without new jobs is taken for live.
+constexpr int64_t kMemory = 2'000 * kMillisecond;
+// Waiting has to make an item cheaper by this much.
+constexpr double kWorthWaiting = 0.95;
+// Nothing is predicted that far.
+constexpr int64_t kLongestWait = 200 * kMillisecond;
+constexpr size_t kStrangers = 1024;  // streams that never registered are remembered up to this number
+
+void average(double* mean, double value, double weight) {
+  *mean += weight * (value - *mean);
+}
+
+}  // namespace
+
+CostModel& Scheduler::costs(uint32_t cost) {
+  return costs_.try_emplace(cost, limit_).first->second;
+}
+
+size_t Scheduler::streams() const {
+  return size_t(
+      std::count_if(streams_.begin(), streams_.end(), [](const auto& s) { return s.second.registered; }));
+}
+
+void Scheduler::stream_begin(uint64_t stream, const StreamTraits& traits) {
+  Stream& s = streams_[stream];
+  s.registered = true;
+  s.drained = false;
+  s.traits = traits;
+  if (traits.interval > 0) s.interval = double(traits.interval);
+}
+
+void Scheduler::stream_end(uint64_t stream) {
+  const auto found = streams_.find(stream);
+  if (found == streams_.end()) return;
+  found->second.registered = false;
+  if (found->second.unfinished == 0) streams_.erase(found);
+}
+
+void Scheduler::drain(uint64_t stream) {
+  const auto found = streams_.find(stream);
+  if (found != streams_.end()) found->second.drained = true;
+}
+
+// Streams that never said that they end: the longest silent half goes.
+void Scheduler::forget_idle() {
+  std::vector<std::pair<int64_t, uint64_t>> idle;
+  for (const auto& [id, s] : streams_)
+    if (!s.registered && s.unfinished == 0) idle.emplace_back(s.last_push, id);
+  if (idle.size() < kStrangers) return;
+  std::sort(idle.begin(), idle.end());
+  for (size_t i = 0; i < idle.size() / 2; ++i) streams_.erase(idle[i].second);
+}
+
+void Scheduler::push(const Job& job) {
+  if (streams_.size() >= kStrangers && !streams_.count(job.stream)) forget_idle();
+  Stream& s = streams_[job.stream];
+  const int64_t now = job.submitted;
+  if (s.last_push != kNever && s.traits.interval == 0 && now > s.last_push) {
+    const double gap = double(now - s.last_push);
+    s.interval = s.interval > 0 ? s.interval + 0.2 * (std::min(gap, 4 * s.interval) - s.interval) : gap;
+  }
+  if (s.was_full && s.last_finish != kNever && now >= s.last_finish) {
+    const double think = double(now - s.last_finish);
+    if (s.think < 0) {
+      s.think = think;
+      s.think_spread = think / 2;
+    } else {
+      average(&s.think_spread, std::abs(think - s.think), 0.2);
+      average(&s.think, think, 0.2);
+    }
+  }
+  if (s.last_push == kNever) s.served = virtual_time_;
+  if (s.unfinished == 0) s.served = std::max(s.served, virtual_time_ - kCredit);
+  // Once for each end of a pass: what follows it at once says nothing about the next time.
+  s.last_finish = kNever;
+  s.last_push = now;
+  s.last_kind = job.kind;
+  s.drained = false;
+  ++s.unfinished;
+  s.was_full = s.traits.max_pending > 0 && s.unfinished >= s.traits.max_pending;
+  if (job.deadline != kNever) {
+    const int64_t slack = job.deadline - now;
+    s.slack = s.slack == kNever ? slack : std::min(slack, s.slack + (slack - s.slack) / 8);
+  } else {
+    s.slack = kNever;
+  }
+  s.waiting.push_back(job);
+  ++waiting_;
+}
+
+std::vector<Job> Scheduler::remove(const std::function<bool(const Job&)>& predicate) {
+  std::vector<Job> out;
+  for (auto it = streams_.begin(); it != streams_.end();) {
+    Stream& s = it->second;
+    const size_t before = out.size();
+    std::deque<Job> kept;
+    for (Job& job : s.waiting) (predicate(job) ? static_cast<void>(out.push_back(job)) : kept.push_back(job));
+    s.waiting = std::move(kept);
+    s.unfinished -= uint32_t(out.size() - before);
+    waiting_ -= out.size() - before;
+    const bool gone = out.size() > before && !s.registered && s.unfinished == 0;
+    it = gone ? streams_.erase(it) : std::next(it);
+  }
+  return out;
+}
+
+void Scheduler::finished(const std::vector<Job>& batch, int64_t time, int64_t now) {
+  if (!batch.empty() && time > 0) costs(batch.front().cost).observe(uint32_t(batch.size()), time);
+  for (const Job& job : batch) {
+    const auto found = streams_.find(job.stream);
+    if (found == streams_.end()) continue;
+    --found->second.unfinished;
+    found->second.last_finish = now;
+  }
+}
+
+// Only the first job of a stream can expire: requests of a stream end in order.
+void Scheduler::expire(int64_t now, std::vector<Job>* out) {
+  for (auto& [id, s] : streams_)
+    while (!s.waiting.empty()) {
+      const Job& job = s.waiting.front();
+      // A job without a deadline is never due: no sum with it, which would overflow.
+      if (!job.droppable || job.deadline == kNever || now + costs(job.cost).time(1) <= job.deadline) break;
+      out->push_back(job);
+      s.waiting.pop_front();
+      --s.unfinished;
+      --waiting_;
+      pressed_until_ = now + kMemory;
+    }
+}
+
+// What may run next: of every stream the first jobs up to a change of kind.
+std::vector<Scheduler::Candidate> Scheduler::candidates() {
+  std::vector<Candidate> out;
+  for (auto& [id, s] : streams_) {
+    if (s.waiting.empty()) continue;
+    double tag = s.served;
+    const uint32_t kind = s.waiting.front().kind;
+    int64_t due_before = std::numeric_limits<int64_t>::min();
+    for (const Job& job : s.waiting) {
+      if (job.kind != kind) break;
+      const int64_t own = job.deadline != kNever
+                              ? job.deadline
+                              : job.submitted + kPatience + 4 * costs(job.cost).time(cap_of(job));
+      // The order of a stream stands, whatever its deadlines say.
+      due_before = std::max(due_before, own);
+      out.push_back({&job, &s, tag, due_before});
+      tag += 1;
+    }
+  }
+  return out;
+}
+
+uint32_t Scheduler::cap_of(const Job& job) {
+  CostModel& cost = costs(job.cost);
+  return job.max_batch > 0 ? std::min(job.max_batch, cost.memory_cap(memory_budget_))
+                           : cost.cap(memory_budget_);
+}
+
+// Whether every deadline can be met if the jobs are served in this order at the best speed known.
+bool Scheduler::feasible(const std::vector<Candidate>& order, int64_t now) {
+  double end = double(now);
+  for (const Candidate& c : order) {
+    CostModel& cost = costs(c.job->cost);
+    const uint32_t cap = c.job->max_batch > 0 ? cap_of(*c.job) : cost.known_cap(memory_budget_);
+    end += double(cost.time(cap)) / double(cap);
+    if (c.job->deadline == kNever) continue;
+    const bool late = now + cost.time(1) > c.job->deadline;  // and not droppable: nothing helps it
+    if (!late && end > double(c.job->deadline)) return false;
+  }
+  return true;
+}
+
+bool Scheduler::arrange(std::vector<Candidate>& all, int64_t now) {
+  const auto by_deadline = [](const Candidate& a, const Candidate& b) {
+    if (a.due != b.due) return a.due < b.due;
+    if (a.tag != b.tag) return a.tag < b.tag;
+    return a.job->id < b.job->id;
+  };
+  const auto by_share = [](const Candidate& a, const Candidate& b) {
+    if (a.tag != b.tag) return a.tag < b.tag;
+    if (a.due != b.due) return a.due < b.due;
+    return a.job->id < b.job->id;
+  };
+  double least = std::numeric_limits<double>::max(), most = -least;
+  for (const Candidate& c : all) {
+    least = std::min(least, c.stream->served);
+    most = std::max(most, c.stream->served);
+  }
+  if (most - least > kLag) {
+    std::sort(all.begin(), all.end(), by_share);
+    if (feasible(all, now)) return true;
+  }
+  std::sort(all.begin(), all.end(), by_deadline);
+  if (feasible(all, now)) return true;
+  std::sort(all.begin(), all.end(), by_share);
+  return false;
+}
+
+// The longest start of the list that no member forbids; at least one.
+uint32_t Scheduler::most_together(const std::vector<Candidate>& members) {
+  uint32_t cap = std::numeric_limits<uint32_t>::max(), size = 0;
+  for (const Candidate& c : members) {
+    cap = std::min(cap, std::max(1u, cap_of(*c.job)));
+    if (size >= cap) break;
+    ++size;
+  }
+  return size;
+}
+
+// As many as the first deadlines allow.
+void Scheduler::choose_in_time(std::vector<Candidate>& members, int64_t now, uint32_t cap) {
+  CostModel& cost = costs(members.front().job->cost);
+  int64_t earliest = kNever;
+  uint32_t size = 0;
+  while (size < cap && size < members.size()) {
+    const Job& job = *members[size].job;
+    const bool late = job.deadline != kNever && now + cost.time_upper(1) > job.deadline;
+    if (!late) earliest = std::min(earliest, job.deadline);
+    if (size > 0 && earliest != kNever && now + cost.time_upper(size + 1) > earliest) break;
+    ++size;
+  }
+  members.resize(size);
+}
+
+// Not everything can be served: the size at which most is served in time for its time.
+void Scheduler::choose_overloaded(std::vector<Candidate>& members, int64_t now, uint32_t cap,
+                                  std::vector<Job>* expired) {
+  CostModel& cost = costs(members.front().job->cost);
+  const auto in_time = [&](const Candidate& c, uint32_t size) {
+    const int64_t d = c.job->deadline;
+    // What cannot be dropped and is late anyway has to be computed some time.
+    return d == kNever || now + cost.time_upper(size) <= d || (!c.job->droppable && now + cost.time(1) > d);
+  };
+  uint32_t best = 1;
+  double best_rate = 0;
+  for (uint32_t size = 1; size <= cap; ++size) {
+    uint32_t usable = 0;
+    for (const Candidate& c : members)
+      if (in_time(c, size) && ++usable == size) break;
+    if (usable < size) continue;
+    const double rate = double(size) / double(std::max<int64_t>(1, cost.time(size)));
+    if (rate > best_rate) {
+      best_rate = rate;
+      best = size;
+    }
+  }
+  // Jobs of a stream stay in order. What would be too late after this batch, and only stands in the way of
+  // later ones that are not, ends here.
+  std::vector<Candidate> chosen;
+  std::map<const Stream*, std::vector<Job>> skipped;
+  for (const Candidate& c : members) {
+    if (chosen.size() == best) break;
+    const auto before = skipped.find(c.stream);
+    const bool blocked = before != skipped.end() && std::any_of(before->second.begin(), before->second.end(),
+                                                                [](const Job& j) { return !j.droppable; });
+    if (blocked || !in_time(c, best)) {
+      skipped[c.stream].push_back(*c.job);
+      continue;
+    }
+    chosen.push_back(c);
+    if (before == skipped.end()) continue;
+    expired->insert(expired->end(), before->second.begin(), before->second.end());
+    skipped.erase(before);
+  }
+  if (chosen.empty()) chosen.push_back(members.front());
+  members = std::move(chosen);
+}
+
+// A batch without deadlines must not be so long that a live stream cannot be served in time after it.
+uint32_t Scheduler::limit_blocking(const std::vector<Candidate>& members, int64_t now, uint32_t size) {
+  for (uint32_t i = 0; i < size; ++i)
+    if (members[i].job->deadline != kNever) return size;
+  CostModel& cost = costs(members.front().job->cost);
+  int64_t allowed = kNever;
+  for (const auto& [id, s] : streams_) {
+    if (s.slack == kNever || s.drained || s.last_push == kNever || now - s.last_push > kMemory) continue;
+    allowed = std::min(allowed, s.slack - cost.time_upper(1));
+  }
+  while (size > 1 && allowed != kNever && cost.time_upper(size) > allowed) --size;
+  return size;
+}
+
+// Waits for what a registered stream is about to bring if that makes the items cheaper. Streams that bring
+// the next item only when they have got one back (closed loop) are worth it at any time; for others, whose
+// items come anyway, only while not everything can be served.
+int64_t Scheduler::worth_waiting(const std::vector<Candidate>& members, int64_t now, uint32_t cap) {
+  const auto size = uint32_t(members.size());
+  if (size >= cap) return 0;
+  const Job& first = *members.front().job;
+  CostModel& cost = costs(first.cost);
+  if (cost.measured() == 0) return 0;
+  int64_t earliest_deadline = kNever;
+  for (const Candidate& c : members) earliest_deadline = std::min(earliest_deadline, c.job->deadline);
+  std::vector<int64_t> coming;
+  for (const auto& [id, s] : streams_) {
+    if (!s.registered || s.drained || s.last_push == kNever || s.last_kind != first.kind) continue;
+    if (s.traits.max_pending > 0 && s.unfinished >= s.traits.max_pending) continue;
+    if (!s.waiting.empty() && s.waiting.front().kind != first.kind) continue;
+    double when;
+    if (s.closed_loop()) {
+      if (s.last_finish == kNever) continue;
+      when = double(s.last_finish) + s.think + 2 * s.think_spread;
+    } else if (pressed_until_ > now && s.interval > 0) {
+      when = double(s.last_push) + 1.1 * s.interval;
+    } else {
+      continue;
+    }
+    // Overdue: whatever keeps it, it is not about to come.
+    if (when > double(now)) coming.push_back(int64_t(when));
+  }
+  std::sort(coming.begin(), coming.end());
+  const double now_each = double(cost.time(size)) / size;
+  for (size_t i = 0; i < coming.size() && size + i < cap; ++i) {
+    const auto larger = size + uint32_t(i) + 1;
+    const int64_t until = coming[i];
+    if (until - now > kLongestWait) break;
+    if (earliest_deadline != kNever && until + cost.time_upper(larger) > earliest_deadline) break;
+    const double then_each = double(until - now + cost.time(larger)) / larger;
+    // The first one is waited for; the next decision sees whether the others still pay.
+    if (then_each < kWorthWaiting * now_each) return coming.front();
+  }
+  return 0;
+}
+
+bool Scheduler::waits(const std::vector<Candidate>& members, int64_t now, Decision* decision) {
+  const int64_t until = worth_waiting(members, now, cap_of(*members.front().job));
+  if (until <= now) return false;
+  decision->action = Decision::wait;
+  decision->wake = until;
+  return true;
+}
+
+void Scheduler::take_out(const Job& job) {
+  std::erase_if(streams_[job.stream].waiting, [&](const Job& w) { return w.id == job.id; });
+  --waiting_;
+}
+
+Decision Scheduler::decide(int64_t now) {
+  Decision decision;
+  expire(now, &decision.expired);
+  if (waiting_ == 0) return decision;
+  std::vector<Candidate> all = candidates();
+  const bool in_time = arrange(all, now);
+  if (!in_time) pressed_until_ = now + kMemory;
+  const uint32_t kind = all.front().job->kind;
+  std::erase_if(all, [kind](const Candidate& c) { return c.job->kind != kind; });
+  // Everything of this kind that waits is in: one more item could make the batch larger.
+  bool open = true;
+  const auto keep = [&](uint32_t size) { open &= size >= all.size(); };
+  uint32_t cap = most_together(all);
+  keep(cap);
+  std::vector<Job> passed_over;
+  if (in_time) {
+    cap = limit_blocking(all, now, cap);
+    keep(cap);
+    const size_t before = all.size();
+    choose_in_time(all, now, cap);
+    open &= all.size() == before;
+  } else {
+    const size_t before = all.size();
+    choose_overloaded(all, now, cap, &passed_over);
+    open &= all.size() == before;
+  }
+  if (open && waits(all, now, &decision)) return decision;
+  decision.action = Decision::run;
+  for (const Candidate& c : all) {
+    decision.batch.push_back(*c.job);
+    virtual_time_ = std::max(virtual_time_, c.stream->served);
+  }
+  for (const Job& job : passed_over) {
+    take_out(job);
+    --streams_[job.stream].unfinished;
+    decision.expired.push_back(job);
+  }
+  for (const Job& job : decision.batch) {
+    take_out(job);
+    streams_[job.stream].served += 1;
+  }
+  return decision;
+}
+
+}  // namespace da3
