@@ -153,6 +153,11 @@ PreparedFrame FrameInput::prepare(GstBuffer* buffer, const InferSettings& settin
   geometry.frame = {GST_VIDEO_INFO_WIDTH(&info_), GST_VIDEO_INFO_HEIGHT(&info_)};
   geometry.has_upstream = gst_buffer_get_da3_view(buffer, &geometry.upstream);
   if (!geometry.has_upstream) gst_da3_view_init(&geometry.upstream);
+  // What a source knows to be true is there to judge results by; a network that saw it would be judged by
+  // itself.
+  if (geometry.upstream.role == GST_DA3_ROLE_TRUTH) {
+    geometry.upstream.has_intrinsics = geometry.upstream.has_extrinsics = FALSE;
+  }
 
   if (is_processed(geometry, info_)) {
     if (!prepared.pixels.lend(buffer, info_)) throw unmappable(buffer, info_);

@@ -469,6 +469,39 @@ GST_START_TEST(focal_normalised_depth_becomes_metres_with_a_known_camera) {
 }
 GST_END_TEST
 
+GST_START_TEST(the_true_camera_is_no_known_camera) {
+  Infer infer("model=stub:focal=1,outputs=depth+sky process-res=28");
+  infer.caps(28, 28);
+  GstDa3View view;
+  gst_da3_view_init(&view);
+  view.role = GST_DA3_ROLE_TRUTH;
+  view.image_width = view.image_height = 28;
+  view.has_intrinsics = view.has_extrinsics = TRUE;
+  view.fx = view.fy = 600;
+  GstBuffer* in = numbered_frame(28, 28, 0);
+  gst_buffer_add_da3_view(in, &view);
+  infer.push(in);
+  GstBuffer* buffer = infer.pull();
+  fail_if(view_of(buffer).has_intrinsics, "the truth became a prediction");
+  fail_if(view_of(buffer).has_extrinsics);
+  fail_unless_equals_int(view_of(buffer).kind, GST_DA3_DEPTH_KIND_RELATIVE);
+  gst_buffer_unref(buffer);
+
+  // One that somebody gives beside it is.
+  in = numbered_frame(28, 28, 1);
+  gst_buffer_add_da3_view(in, &view);
+  view.role = GST_DA3_ROLE_PREDICTION;
+  view.has_extrinsics = FALSE;
+  view.fx = view.fy = 300;
+  gst_buffer_add_da3_view(in, &view);
+  infer.push(in);
+  buffer = infer.pull();
+  assert_near(view_of(buffer).fx, 300);
+  fail_unless_equals_int(view_of(buffer).kind, GST_DA3_DEPTH_KIND_METRIC);
+  gst_buffer_unref(buffer);
+}
+GST_END_TEST
+
 GST_START_TEST(focal_normalised_depth_is_relative_without_a_camera) {
   Infer infer("model=stub:focal=1,kind=metric,outputs=depth+sky process-res=28");
   infer.caps(56, 28);
@@ -1074,6 +1107,7 @@ static Suite* da3infer_suite() {
   tcase_add_test(models, a_metric_model_is_metric);
   tcase_add_test(models, a_scale_that_could_not_be_fitted_is_not_metric);
   tcase_add_test(models, focal_normalised_depth_becomes_metres_with_a_known_camera);
+  tcase_add_test(models, the_true_camera_is_no_known_camera);
   tcase_add_test(models, focal_normalised_depth_is_relative_without_a_camera);
   tcase_add_test(models, what_a_model_lacks_is_not_attached);
   tcase_add_test(models, ray_pose_and_reference_view_reach_the_engine);
