@@ -32,7 +32,8 @@ from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes
   --seed N            of weights and data (default 1)
   --config FILE       config.json of another any-view model
   --device NAME       cpu, cuda, cuda:N (default cpu)
-  --threads N         0 = all processors (default)
+  --threads N         for rendering; 0 = all processors (default)
+  --replicas N        split a batch over N threads (default: 2 on the CPU, else 1); other N, other rounding
   --ahead N           steps rendered in advance (default: 0 on the CPU, else 8)
   --evaluate-every N  steps between scores on held-out scenes (default 500)
   --stop-after N      stop after N steps of this call
@@ -89,6 +90,8 @@ Options parse(const std::vector<std::string>& words) {
       o.run.device = v;
     else if (w == "--threads")
       o.run.threads = int(whole(w, v, 0, 1024));
+    else if (w == "--replicas")
+      o.run.replicas = int(whole(w, v, 0, 256));
     else if (w == "--ahead")
       o.run.ahead = int(whole(w, v, 0, 1000));
     else if (w == "--evaluate-every")

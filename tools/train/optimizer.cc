@@ -7,6 +7,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "train/parallel.h"
+
 namespace da3::train {
 namespace {
 
@@ -63,26 +65,35 @@ void Optimizer::step_vector(Slot& slot, const Tensor& gradient, double rate) {
   slot.parameter->value.detach().addcdiv_(slot.first, denominator, -rate * correction);
 }
 
-double Optimizer::step(double rate) {
+void Optimizer::update(Slot& slot, double factor, double rate) {
+  Tensor& g = slot.parameter->value.mutable_grad();
+  if (factor < 1) g.mul_(factor);
+  ++slot.steps;
+  if (slot.matrix)
+    step_matrix(slot, g, rate);
+  else
+    step_vector(slot, g, rate);
+}
+
+double Optimizer::step(double rate, int threads) {
   const at::NoGradGuard no_grad;
+  std::vector<Slot*> due;
   double square = 0;
-  for (const Slot& slot : slots_)
-    if (const Tensor& g = slot.parameter->value.grad(); g.defined())
-      square += g.square().sum().item<double>();
-  const double norm = std::sqrt(square);
   for (Slot& slot : slots_) {
-    Tensor& g = slot.parameter->value.mutable_grad();
+    const Tensor& g = slot.parameter->value.grad();
     if (!g.defined()) continue;
-    if (std::isfinite(norm)) {
-      if (norm > settings_.clip) g.mul_(settings_.clip / norm);
-      ++slot.steps;
-      if (slot.matrix)
-        step_matrix(slot, g, rate);
-      else
-        step_vector(slot, g, rate);
-    }
-    g.reset();
+    square += g.square().sum().item<double>();
+    due.push_back(&slot);
   }
+  const double norm = std::sqrt(square);
+  if (std::isfinite(norm)) {
+    const double factor = norm > settings_.clip ? settings_.clip / norm : 1;
+    run_parallel(threads, [&](int t) {
+      const at::NoGradGuard no_grad_here;
+      for (size_t i = size_t(t); i < due.size(); i += size_t(threads)) update(*due[i], factor, rate);
+    });
+  }
+  for (Slot* slot : due) slot->parameter->value.mutable_grad().reset();
   return norm;
 }
 

@@ -23,9 +23,9 @@ class Optimizer {
   };
   Optimizer(std::vector<Parameter>& parameters, Settings settings);
 
-  // One step along the gradients, which are then cleared. Parameters without a gradient stay as they are.
-  // Returns the norm of the gradient; a norm that is not finite changes nothing.
-  double step(double learning_rate);
+  // One step along the gradients, which are then cleared; on `threads` threads. Parameters without a gradient
+  // stay as they are. Returns the norm of the gradient; a norm that is not finite changes nothing.
+  double step(double learning_rate, int threads);
 
   // Moments by name, for resuming.
   std::map<std::string, Tensor> state() const;
@@ -39,6 +39,7 @@ class Optimizer {
     Tensor first, second;
     int64_t steps = 0;
   };
+  void update(Slot& slot, double factor, double rate);
   void step_matrix(Slot& slot, const Tensor& gradient, double rate);
   void step_vector(Slot& slot, const Tensor& gradient, double rate);
 

@@ -87,6 +87,16 @@ void TrainableWeights::declare(const std::string& key, const std::vector<int64_t
   unused_.push_back({key, shape});
 }
 
+SharedWeights::SharedWeights(std::vector<Parameter>& values) : values_(values), leaves_(values.size()) {
+  for (size_t i = 0; i < values.size(); ++i) index_[values[i].key] = i;
+}
+
+Tensor SharedWeights::take(const std::string& key, const std::vector<int64_t>&) {
+  const size_t i = index_.at(key);
+  leaves_[i] = values_[i].value.detach().set_requires_grad(true);
+  return leaves_[i];
+}
+
 void write_tensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
                    const std::map<std::string, std::string>& metadata) {
   std::map<std::string, Tensor> held;

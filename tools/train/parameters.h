@@ -38,6 +38,21 @@ class TrainableWeights : public WeightSource {
   std::vector<KeyShape> unused_;
 };
 
+// The same values under gradients of its own, so that another thread can run the network at the same time.
+class SharedWeights : public WeightSource {
+ public:
+  explicit SharedWeights(std::vector<Parameter>& values);
+  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override;
+  void declare(const std::string&, const std::vector<int64_t>&) override {}
+  // In the order of the values they share; undefined where the network never asked.
+  std::vector<Tensor>& leaves() { return leaves_; }
+
+ private:
+  std::map<std::string, size_t> index_;
+  std::vector<Parameter>& values_;
+  std::vector<Tensor> leaves_;
+};
+
 // Writes model.safetensors in half precision, with the names of the published files (the shared LayerNorm of
 // the ray branch once, under level 0). The file appears whole or not at all. Throws std::runtime_error.
 void write_checkpoint(const std::string& path, const TrainableWeights& weights);

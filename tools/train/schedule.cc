@@ -46,7 +46,7 @@ StepPlan Schedule::plan(int64_t step) const {
   StepPlan out;
   constexpr int kViews[] = {1, 2, 3, 4, 5, 6};
   out.views = kViews[draw(rng, {0.30, 0.22, 0.10, 0.26, 0.04, 0.08})];
-  out.sets = std::max(1, p.images / out.views);
+  out.sets = std::max(2, p.images / out.views / 2 * 2);  // even: two parts of one size
   // 4:3, 16:9, square, upright
   const int shape = draw(rng, {0.55, 0.30, 0.10, 0.05});
   const double side = p.long_side;
