@@ -15,8 +15,9 @@ struct RunOptions {
   std::string config;  // path of a config.json; empty: the built-in one of da3-demo
   std::string device = "cpu";
   Schedule schedule;
-  int threads = 0;               // of LibTorch and for rendering; 0: all processors
-  int ahead = -1;                // steps rendered in advance; -1: none on the CPU, 8 elsewhere
+  int threads = 0;   // for rendering; 0: all processors
+  int replicas = 0;  // a batch is split over so many threads; 0: 2 on the CPU, else 1. Changes rounding
+  int ahead = -1;    // steps rendered in advance; -1: none on the CPU, 8 elsewhere
   int64_t evaluate_every = 500;  // steps
   double save_every = 120;       // seconds
   int64_t stop_after = 0;        // end after so many steps of this call (the run can be resumed); 0: never
