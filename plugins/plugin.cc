@@ -20,6 +20,9 @@ static gboolean plugin_init(GstPlugin* plugin) {
 #ifdef HAVE_DA3POSESINK
   any |= GST_ELEMENT_REGISTER(da3posesink, plugin);
 #endif
+#ifdef HAVE_DA3SCORE
+  any |= GST_ELEMENT_REGISTER(da3score, plugin);
+#endif
 #ifdef HAVE_DA3TESTSRC
   any |= GST_ELEMENT_REGISTER(da3testsrc, plugin);
 #endif
