@@ -33,12 +33,12 @@ guint InferGroup::add(Pixels pixels) {
   return views_++;
 }
 
-void InferGroup::submit(const std::shared_ptr<InferGroup>& self, Engine& engine,
-                        const void* stream) noexcept {
+void InferGroup::submit(const std::shared_ptr<InferGroup>& self, const void* stream, gint64 deadline_ns,
+                        bool may_expire) noexcept {
   try {
+    Engine& engine = self->engine();
     std::vector<Da3View> views;
     for (const Pixels& pixels : self->pixels_) views.push_back(pixels.view());
-    self->api_ = &engine.api();
     self->outputs_ = wanted_outputs(engine.info(), self->settings_.use_ray_pose);
     Da3Request request{};
     request.struct_size = sizeof(request);
@@ -50,6 +50,8 @@ void InferGroup::submit(const std::shared_ptr<InferGroup>& self, Engine& engine,
     request.outputs = self->outputs_;
     request.ref_view_strategy = self->settings_.ref_view_strategy;
     request.use_ray_pose = self->settings_.use_ray_pose;
+    request.deadline_ns = deadline_ns;
+    request.flags = may_expire ? DA3_REQUEST_DROP_EXPIRED : 0;
     request.done = on_done;
     auto holder = std::make_unique<std::shared_ptr<InferGroup>>(self);
     request.user = holder.get();
@@ -65,10 +67,12 @@ void InferGroup::on_done(void* user, Da3Result* result, const Da3Error* error) n
   InferGroup& self = **holder;
   try {
     if (result) {
-      self.finish(std::make_shared<InferResult>(*self.api_, result), nullptr);
+      self.finish(std::make_shared<InferResult>(self.engine().api(), result), nullptr);
     } else if (error) {
-      throw EngineError(error->code, error->message ? error->message : "Inference failed.",
-                        error->detail ? error->detail : "");
+      const auto failure = std::make_exception_ptr(
+          EngineError(error->code, error->message ? error->message : "Inference failed.",
+                      error->detail ? error->detail : ""));
+      self.finish(nullptr, failure, error->code == DA3_ERROR_EXPIRED);
     } else {
       broken("no result");
     }
@@ -77,13 +81,15 @@ void InferGroup::on_done(void* user, Da3Result* result, const Da3Error* error) n
   }
 }
 
-void InferGroup::finish(std::shared_ptr<InferResult> result, std::exception_ptr error) noexcept {
+void InferGroup::finish(std::shared_ptr<InferResult> result, std::exception_ptr error,
+                        bool expired) noexcept {
   // Lent frames go back first: whoever pushes them next finds them writable.
   pixels_.clear();
   {
     const std::lock_guard lock(sync_->mutex);
     result_ = std::move(result);
     error_ = std::move(error);
+    expired_ = expired;
     finished_ = true;
   }
   sync_->changed.notify_all();

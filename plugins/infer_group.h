@@ -24,6 +24,12 @@ struct StreamSync {
   std::condition_variable changed;
 };
 
+// A moment on the clock of the pipeline; `epoch` changes with the clock.
+struct Stamp {
+  gint64 ns = 0;
+  guint epoch = 0;
+};
+
 // Shared planes of one request; releases them when the last tensor, on whatever frame, is gone.
 class InferResult {
  public:
@@ -49,11 +55,24 @@ class InferGroup {
   guint add(Pixels pixels);
   bool complete() const { return views_ >= settings_.views; }
 
-  // Hands `self` to the engine; a refusal becomes the group's error. Call without the lock.
-  static void submit(const std::shared_ptr<InferGroup>& self, Engine& engine, const void* stream) noexcept;
+  // With the lock held, before submit(): who infers it, and from when on it waits for that.
+  void assign(std::shared_ptr<Engine> engine, Stamp now) { engine_ = std::move(engine), submitted_at_ = now; }
+  bool submitted() const { return engine_ != nullptr; }
+  void closed(Stamp now) { closed_at_ = now; }
+  Stamp closed_at() const { return closed_at_; }
+  Stamp submitted_at() const { return submitted_at_; }
+
+  // Hands `self` to its engine; a refusal becomes the group's error. Call without the lock. deadline_ns: on
+  // the monotonic clock, 0 = none; what cannot meet it is computed late, or, with `may_expire`, not at all.
+  static void submit(const std::shared_ptr<InferGroup>& self, const void* stream, gint64 deadline_ns,
+                     bool may_expire) noexcept;
+  // After submit(). The engine outlives its groups: the stream keeps those that it has replaced.
+  Engine& engine() const { return *engine_; }
 
   // With the lock held.
   bool finished() const { return finished_; }
+  // After finished(). The engine has not spent work on it, because its deadline could not be met.
+  bool expired() const { return expired_; }
   // After finished(). Throws what went wrong: EngineError, or ElementError for results that make no sense.
   const std::shared_ptr<InferResult>& result();
 
@@ -62,7 +81,7 @@ class InferGroup {
 
  private:
   static void on_done(void* user, Da3Result* result, const Da3Error* error) noexcept;
-  void finish(std::shared_ptr<InferResult> result, std::exception_ptr error) noexcept;
+  void finish(std::shared_ptr<InferResult> result, std::exception_ptr error, bool expired = false) noexcept;
   void check() const;
 
   const std::shared_ptr<StreamSync> sync_;
@@ -72,8 +91,9 @@ class InferGroup {
   std::vector<Pixels> pixels_;
   guint views_ = 0;
   uint32_t outputs_ = 0;
-  const Da3EngineApi* api_ = nullptr;
-  bool finished_ = false;
+  std::shared_ptr<Engine> engine_;
+  Stamp closed_at_, submitted_at_;
+  bool finished_ = false, expired_ = false;
   bool checked_ = false;
   std::shared_ptr<InferResult> result_;
   std::exception_ptr error_;

@@ -12,10 +12,6 @@ GST_DEBUG_CATEGORY_EXTERN(gst_da3_infer_debug);
 namespace da3::plugin {
 namespace {
 
-// The first forward passes build plans and fill caches; they say nothing about the next ones.
-constexpr guint kWarmUpForwards = 2;
-constexpr guint kLatencyWindow = 32;
-
 // The macros of the same meaning mix enumerations, which C++20 deprecates.
 bool is_serialised(GstEvent* event) {
   return unsigned(GST_EVENT_TYPE(event)) & unsigned(GST_EVENT_TYPE_SERIALIZED);
@@ -41,96 +37,185 @@ GstFlowReturn flow_of(const std::exception_ptr& error) {
   }
 }
 
-// Frames stay in here for a while: a pool that downstream limits to what it needs itself would run dry.
-void make_room_in_pools(GstQuery* query, guint held) {
-  for (guint i = 0; i < gst_query_get_n_allocation_pools(query); ++i) {
-    GstBufferPool* pool = nullptr;
-    guint size = 0, min = 0, max = 0;
-    gst_query_parse_nth_allocation_pool(query, i, &pool, &size, &min, &max);
-    if (max != 0) gst_query_set_nth_allocation_pool(query, i, pool, size, min, max + held);
-    if (pool) gst_object_unref(pool);
-  }
+GstClockTime frame_duration(const GstVideoInfo& info) {
+  if (GST_VIDEO_INFO_FPS_N(&info) <= 0) return 0;
+  return gst_util_uint64_scale_int(GST_SECOND, GST_VIDEO_INFO_FPS_D(&info), GST_VIDEO_INFO_FPS_N(&info));
 }
 
 }  // namespace
 
-InferStream::InferStream(GstElement* element, GstPad* source_pad, std::function<InferSettings()> settings)
-    : element_(element), source_pad_(source_pad), settings_(std::move(settings)) {}
-
-void InferStream::set_engine(Engine* engine) {
-  engine_ = engine;
+InferStream::InferStream(GstElement* element, GstPad* sink_pad, GstPad* source_pad, Host host)
+    : element_(element), sink_pad_(sink_pad), source_pad_(source_pad), host_(std::move(host)) {
+  gst_segment_init(&segment_, GST_FORMAT_UNDEFINED);
 }
 
 void InferStream::restart() {
   next_frame_ = next_window_ = 0;
-  forwards_seen_ = 0;
-  slowest_recent_ns_ = 0;
-  warned_partly_unusable_ = false;
+  warned_partly_unusable_ = discont_ = false;
+  last_results_.reset();
   const Lock lock(sync_->mutex);
-  statistics_ = Statistics{};
-  service_ns_ = 0;
+  figures_ = InferFigures{};
+  latency_.clear();
+  completions_.clear();
+  forward_ns_ = 0;
+  qos_.clear();
+  stats_posted_ = now_locked().ns;
+  shape_.reset();
+  warm_up_asked_ = warming_up_ = false;
 }
 
 void InferStream::clear() {
-  drop_items(false);
+  drop_items(DropReason::stopped);
   group_.reset();
   input_.reset();
-  if (engine_) engine_->cancel(this);
+  last_results_.reset();
+  const auto used = engines();
+  for (const auto& engine : used) {
+    engine->cancel(this);
+    engine->stream_end(this);
+  }
+  const Lock lock(sync_->mutex);
+  registered_with_ = nullptr;
 }
 
-guint InferStream::bound(guint views) const {
-  const guint batch = engine_ ? engine_->info().max_batch : 1;
-  return std::max(2u, 2 * batch) * views;
-}
-
-// ---- sink side
+// ---- frames
 // ----------------------------------------------------------------------------------------------------
 
 GstFlowReturn InferStream::chain(GstBuffer* raw) {
   BufferPtr buffer(raw);
+  bool counted = false;
   try {
-    const InferSettings settings = settings_();
+    const StreamSettings settings = host_.settings();
+    const Rules rules = rules_for(settings);
     // First of all: a list full of frames of a group that is never completed would wait for ever.
-    if (group_ && group_->settings() != settings) close_group();
-    const GstFlowReturn flow = wait_for_room(bound(settings.views));
+    if (group_ && group_->settings() != settings.infer) close_group();
+    GstFlowReturn flow = admit(rules);
     if (flow != GST_FLOW_OK) {
       if (flow == GST_FLOW_EOS) group_.reset();
       return flow;
     }
-    return take_frame(std::move(buffer), settings);
+    counted = true;
+    if (rules.dropping() && skip_at_the_door(buffer, &flow)) return flow;
+    return take_frame(std::move(buffer), settings.infer);
   } catch (...) {
-    return fail(std::current_exception());
+    return fail(std::current_exception(), counted);
   }
 }
 
-GstFlowReturn InferStream::wait_for_room(guint frames) {
+InferStream::Rules InferStream::rules_for(const StreamSettings& settings) {
+  bool live, known;
+  {
+    const Lock lock(sync_->mutex);
+    live = live_;
+    known = live_known_;
+  }
+  if (!known) {
+    live = upstream_is_live();
+    const Lock lock(sync_->mutex);
+    live_ = live;
+    live_known_ = true;
+  }
+  Rules rules;
+  rules.policy = effective_policy(settings.flow.drop_policy, live);
+  rules.on_drop = settings.flow.on_drop;
+  rules.max_latency = settings.flow.max_latency;
+  rules.views = settings.infer.views;
+  return rules;
+}
+
+bool InferStream::upstream_is_live() const {
+  GstQuery* query = gst_query_new_latency();
+  gboolean live = FALSE;
+  if (gst_pad_peer_query(sink_pad_, query)) gst_query_parse_latency(query, &live, nullptr, nullptr);
+  gst_query_unref(query);
+  return live;
+}
+
+// Never dropped: waits for room. Counts the frame as one that came in.
+GstFlowReturn InferStream::admit(const Rules& rules) {
   Lock lock(sync_->mutex);
-  sync_->changed.wait(lock, [&] {
-    return flow_ != GST_FLOW_OK || end_queued_ || downstream_ended_ || frames_queued_ < frames;
-  });
+  rules_ = rules;
+  if (!rules.dropping()) {
+    sync_->changed.wait(lock, [&] {
+      return flow_ != GST_FLOW_OK || end_queued_ || downstream_ended_ || frames_queued_ < bound();
+    });
+  }
   if (flow_ != GST_FLOW_OK) return flow_;
   if (end_queued_ || downstream_ended_) return GST_FLOW_EOS;
-  ++statistics_.frames_in;
+  ++figures_.frames_in;
   return GST_FLOW_OK;
+}
+
+void InferStream::describe(Item& item, GstBuffer* buffer) const {
+  item.times.pts = GST_BUFFER_PTS(buffer);
+  item.times.duration = GST_BUFFER_DURATION(buffer);
+  if (segment_.format != GST_FORMAT_TIME || !GST_BUFFER_PTS_IS_VALID(buffer)) return;
+  item.times.running = gst_segment_to_running_time(&segment_, GST_FORMAT_TIME, item.times.pts);
+  item.times.stream = gst_segment_to_stream_time(&segment_, GST_FORMAT_TIME, item.times.pts);
+}
+
+// Frames that will not be inferred, before any work is spent: what downstream has given up, and, where the
+// newest goes, what finds the line full.
+bool InferStream::skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow) {
+  if (GST_BUFFER_FLAG_IS_SET(buffer.get(), GST_BUFFER_FLAG_GAP)) return false;
+  Item item{};
+  describe(item, buffer.get());
+  Skipped skipped;
+  {
+    const Lock lock(sync_->mutex);
+    DropReason reason = DropReason::qos;
+    if (!qos_.too_late(item.times.running)) {
+      const bool full = rules_.policy == DropPolicy::newest && !group_ && !waiting_.empty();
+      if (!full) return false;
+      reason = DropReason::overrun;
+    }
+    *flow = flow_ != GST_FLOW_OK || downstream_ended_ ? refused_with_lock() : GST_FLOW_OK;
+    if (*flow != GST_FLOW_OK) return true;
+    item.identity.frame = next_frame_++;
+    item.buffer = std::move(buffer);
+    item.arrival = now_locked();
+    ++frames_queued_;
+    skip_item(item, reason, qos_.lateness(item.times.running), skipped);
+    items_.push_back(std::move(item));
+    tidy_skipped(skipped);
+  }
+  sync_->changed.notify_all();
+  report(std::move(skipped));
+  return true;
 }
 
 GstFlowReturn InferStream::take_frame(BufferPtr buffer, const InferSettings& settings) {
   Item item{};
+  describe(item, buffer.get());
   item.identity.frame = next_frame_++;
   if (GST_BUFFER_FLAG_IS_SET(buffer.get(), GST_BUFFER_FLAG_GAP)) {
     item.kind = Kind::gap;
     item.buffer = std::move(buffer);
     return append_buffer(std::move(item));
   }
-  if (!engine_) {
+  std::shared_ptr<Engine> engine;
+  Stamp begin;
+  {
+    const Lock lock(sync_->mutex);
+    engine = engine_;
+    item.arrival = begin = now_locked();
+  }
+  if (!engine) {
     throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_STATE_CHANGE,
                        "A frame came before the model was loaded.");
   }
   PreparedFrame prepared = input_.prepare(buffer.get(), settings);
-  if (group_ && group_->size() != prepared.geometry.network) close_group();
-  if (!group_) {
-    group_ = std::make_shared<InferGroup>(sync_, settings, prepared.geometry.network, next_window_++);
+  const image::Size size = prepared.geometry.network;
+  const guint64 copied = prepared.geometry.direct ? 0 : guint64(3) * size.width * size.height;
+  if (group_ && group_->size() != size) close_group();
+  if (!group_) group_ = std::make_shared<InferGroup>(sync_, settings, size, next_window_++);
+  {
+    const Lock lock(sync_->mutex);
+    figures_.prepare.add(age(begin, now_locked()));
+    figures_.bytes_copied += copied;
   }
+  ask_for_warm_up({sizeof(Da3Shape), size.width, size.height, settings.views,
+                   wanted_outputs(engine->info(), settings.use_ray_pose), settings.use_ray_pose, 0});
   item.kind = Kind::frame;
   item.buffer = std::move(buffer);
   item.group = group_;
@@ -147,11 +232,24 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, const InferSettings& set
   return GST_FLOW_OK;
 }
 
+// Once a live stream knows what its frames look like; nothing is submitted until it is measured.
+void InferStream::ask_for_warm_up(const Da3Shape& shape) {
+  std::shared_ptr<Engine> engine;
+  {
+    const Lock lock(sync_->mutex);
+    if (live_) shape_ = shape;
+    if (!live_ || !rules_.dropping() || warm_up_asked_) return;
+    warm_up_asked_ = warming_up_ = true;
+    engine = engine_;
+  }
+  if (host_.warm_up(std::move(engine), shape)) return;
+  warmed_up();
+}
+
 GstFlowReturn InferStream::append_buffer(Item item) {
   {
     const Lock lock(sync_->mutex);
-    if (flow_ != GST_FLOW_OK) return flow_;
-    if (downstream_ended_) return GST_FLOW_EOS;
+    if (flow_ != GST_FLOW_OK || downstream_ended_) return refused_with_lock();
     items_.push_back(std::move(item));
     ++frames_queued_;
   }
@@ -159,10 +257,20 @@ GstFlowReturn InferStream::append_buffer(Item item) {
   return GST_FLOW_OK;
 }
 
+// A frame that was counted meets a stream that has stopped in the meantime.
+GstFlowReturn InferStream::refused_with_lock() {
+  const GstFlowReturn flow = flow_ != GST_FLOW_OK ? flow_ : GST_FLOW_EOS;
+  figures_.drop(flow == GST_FLOW_FLUSHING ? DropReason::flush
+                : flow == GST_FLOW_EOS    ? DropReason::refused
+                                          : DropReason::error);
+  return flow;
+}
+
 // The frames before the error are inferred and pushed first; then the source side posts it.
-GstFlowReturn InferStream::fail(std::exception_ptr error) {
+GstFlowReturn InferStream::fail(std::exception_ptr error, bool counted) {
   close_group();
   Lock lock(sync_->mutex);
+  if (counted) figures_.drop(DropReason::error);
   if (flow_ != GST_FLOW_OK) return flow_;
   Item item{};
   item.kind = Kind::failure;
@@ -178,13 +286,24 @@ void InferStream::close_group() {
   const std::shared_ptr<InferGroup> group = std::move(group_);
   group_.reset();
   if (!group || group->views() == 0) return;
+  Skipped skipped;
   {
     const Lock lock(sync_->mutex);
     if (flow_ == GST_FLOW_FLUSHING || downstream_ended_) return;  // its frames are gone or will go
-    ++statistics_.groups;
+    group->closed(now_locked());
+    waiting_.push_back(group);
+    // One place in the line; with `newest` the frame would not have been let in.
+    while (rules_.policy == DropPolicy::oldest && waiting_.size() > 1 && line_blocked()) {
+      skip_group(waiting_.front(), DropReason::overrun, skipped);
+    }
+    tidy_skipped(skipped);
   }
-  InferGroup::submit(group, *engine_, this);
+  report(std::move(skipped));
+  pump();
 }
+
+// ---- events and queries
+// ----------------------------------------------------------------------------------------------------
 
 gboolean InferStream::sink_event(GstEvent* event) {
   switch (GST_EVENT_TYPE(event)) {
@@ -196,7 +315,7 @@ gboolean InferStream::sink_event(GstEvent* event) {
       break;
   }
   if (!is_serialised(event)) return gst_pad_push_event(source_pad_, event);
-  std::unique_ptr<GstEvent, EventUnref> owned(event);
+  EventPtr owned(event);
   prepare_for(event);
   return append_event(owned.release());
 }
@@ -208,22 +327,33 @@ void InferStream::prepare_for(GstEvent* event) {
       GstCaps* caps = nullptr;
       gst_event_parse_caps(event, &caps);
       GstVideoInfo info;
-      const bool same = input_.has_caps() && gst_video_info_from_caps(&info, caps) &&
-                        gst_video_info_is_equal(&info, &input_.info());
-      if (same) break;
+      const bool valid = gst_video_info_from_caps(&info, caps);
+      if (valid && input_.has_caps() && gst_video_info_is_equal(&info, &input_.info())) break;
       close_group();
       input_.set_caps(caps);
+      const Lock lock(sync_->mutex);
+      frame_duration_ = valid ? frame_duration(info) : 0;
       break;
     }
-    case GST_EVENT_STREAM_START:
+    case GST_EVENT_STREAM_START: {
       close_group();
       next_frame_ = next_window_ = 0;
+      const Lock lock(sync_->mutex);
+      live_known_ = false;
       break;
-    case GST_EVENT_SEGMENT:
+    }
+    case GST_EVENT_SEGMENT: {
+      close_group();
+      gst_event_copy_segment(event, &segment_);
+      const Lock lock(sync_->mutex);
+      qos_.clear();
+      break;
+    }
     case GST_EVENT_SEGMENT_DONE:
     case GST_EVENT_STREAM_GROUP_DONE:
     case GST_EVENT_EOS:
       close_group();
+      for (const auto& engine : engines()) engine->drain(this);
       break;
     default:
       break;
@@ -231,7 +361,7 @@ void InferStream::prepare_for(GstEvent* event) {
 }
 
 gboolean InferStream::append_event(GstEvent* event) {
-  std::unique_ptr<GstEvent, EventUnref> owned(event);
+  EventPtr owned(event);
   const bool end = GST_EVENT_TYPE(event) == GST_EVENT_EOS;
   Lock lock(sync_->mutex);
   if (flow_ != GST_FLOW_OK) {
@@ -277,15 +407,17 @@ gboolean InferStream::flush_start(GstEvent* event) {
     flow_ = GST_FLOW_FLUSHING;
   }
   sync_->changed.notify_all();
-  if (engine_) engine_->cancel(this);
+  for (const auto& engine : engines()) engine->cancel(this);
   gst_pad_pause_task(source_pad_);
   return forwarded;
 }
 
 gboolean InferStream::flush_stop(GstEvent* event) {
   const gboolean forwarded = gst_pad_push_event(source_pad_, event);
-  drop_items(true);
+  drop_items(DropReason::flush);
   group_.reset();
+  last_results_.reset();  // the task is paused
+  gst_segment_init(&segment_, GST_FORMAT_UNDEFINED);
   if (GST_PAD_MODE(source_pad_) == GST_PAD_MODE_PUSH) {
     open_for_buffers();
     gst_pad_start_task(source_pad_, task_entry, this, nullptr);
@@ -293,15 +425,18 @@ gboolean InferStream::flush_stop(GstEvent* event) {
   return forwarded;
 }
 
-void InferStream::drop_items(bool keep_sticky) {
+void InferStream::drop_items(DropReason reason) {
   std::deque<Item> dropped;
+  std::deque<std::shared_ptr<InferGroup>> waiting;
   {
     const Lock lock(sync_->mutex);
     dropped.swap(items_);
-    statistics_.frames_dropped += frames_queued_;
+    waiting.swap(waiting_);
+    figures_.drop(reason, frames_queued_);
     frames_queued_ = 0;
+    qos_.clear();
   }
-  if (!keep_sticky) return;
+  if (reason != DropReason::flush) return;
   // Caps, tags and the like hold beyond the flush, pushed or not.
   for (const Item& item : dropped) {
     GstEvent* event = item.event.get();
@@ -335,9 +470,11 @@ gboolean InferStream::serialised_query(GstQuery* query) {
   return FALSE;
 }
 
-void InferStream::activate_sink(GstPad* sink_pad, bool active) {
+void InferStream::activate_sink(bool active) {
   if (active) {
     open_for_buffers();
+    const Lock lock(sync_->mutex);
+    live_known_ = false;
     return;
   }
   {
@@ -345,211 +482,11 @@ void InferStream::activate_sink(GstPad* sink_pad, bool active) {
     flow_ = GST_FLOW_FLUSHING;
   }
   sync_->changed.notify_all();
-  GST_PAD_STREAM_LOCK(sink_pad);
-  drop_items(false);
+  GST_PAD_STREAM_LOCK(sink_pad_);
+  drop_items(DropReason::stopped);
   group_.reset();
-  GST_PAD_STREAM_UNLOCK(sink_pad);
-}
-
-// ---- source side
-// --------------------------------------------------------------------------------------------------
-
-gboolean InferStream::activate_source(bool active) {
-  if (active) {
-    open_for_buffers();
-    return gst_pad_start_task(source_pad_, task_entry, this, nullptr);
-  }
-  {
-    const Lock lock(sync_->mutex);
-    flow_ = GST_FLOW_FLUSHING;
-  }
-  sync_->changed.notify_all();
-  return gst_pad_stop_task(source_pad_);
-}
-
-void InferStream::relinked() {
-  const Lock lock(sync_->mutex);
-  if (flow_ != GST_FLOW_NOT_LINKED) return;
-  flow_ = GST_FLOW_OK;
-  gst_pad_start_task(source_pad_, task_entry, this, nullptr);
-}
-
-void InferStream::task_entry(gpointer self) {
-  auto* stream = static_cast<InferStream*>(self);
-  try {
-    stream->run_once();
-  } catch (...) {
-    stream->give_up(std::current_exception(), GST_FLOW_ERROR);
-  }
-}
-
-bool InferStream::head_ready() const {
-  if (items_.empty()) return false;
-  const Item& head = items_.front();
-  return head.kind != Kind::frame || head.group->finished();
-}
-
-void InferStream::run_once() {
-  Lock lock(sync_->mutex);
-  sync_->changed.wait(lock, [this] { return flow_ != GST_FLOW_OK || head_ready(); });
-  if (flow_ != GST_FLOW_OK) {
-    gst_pad_pause_task(source_pad_);
-    return;
-  }
-  Item item = std::move(items_.front());
-  items_.pop_front();
-  if (item.buffer) --frames_queued_;
-  query_running_ = item.kind == Kind::query;
-  lock.unlock();
-  sync_->changed.notify_all();
-  handle(std::move(item));
-}
-
-void InferStream::handle(Item item) {
-  switch (item.kind) {
-    case Kind::frame:
-      push_frame(std::move(item));
-      break;
-    case Kind::gap:
-      push_buffer(std::move(item.buffer));
-      break;
-    case Kind::event:
-      gst_pad_push_event(source_pad_, item.event.release());
-      break;
-    case Kind::query:
-      answer(item.query);
-      break;
-    case Kind::failure:
-      give_up(item.failure, item.flow);
-      break;
-  }
-}
-
-void InferStream::push_frame(Item item) {
-  const std::shared_ptr<InferResult> result = item.group->result();
-  item.group.reset();
-  // Shares the pixels; only the list of metas is new if somebody else holds this buffer.
-  BufferPtr buffer(gst_buffer_make_writable(item.buffer.release()));
-  const double usable = attach_results(buffer.get(), item.geometry, item.identity, engine_->info(), result);
-  if (usable < 1 && !warned_partly_unusable_) {
-    warned_partly_unusable_ = true;
-    post_warning(element_, GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED,
-                 "Some depth values are not finite or not above 0 (first in frame " +
-                     std::to_string(item.identity.frame) + "); they count as invalid.");
-  }
-  if (item.identity.view == 0) learn(result->data());
-  push_buffer(std::move(buffer));
-}
-
-void InferStream::push_buffer(BufferPtr buffer) {
-  {
-    const Lock lock(sync_->mutex);
-    ++statistics_.frames_out;
-  }
-  const GstFlowReturn flow = gst_pad_push(source_pad_, buffer.release());
-  if (flow != GST_FLOW_OK) downstream_said(flow);
-}
-
-void InferStream::downstream_said(GstFlowReturn flow) {
-  GST_DEBUG_OBJECT(element_, "downstream returned %s", gst_flow_get_name(flow));
-  bool alone = false;
-  std::deque<Item> dropped;  // goes without the lock
-  {
-    const Lock lock(sync_->mutex);
-    if (flow == GST_FLOW_EOS) {
-      dropped = skip_to_next_segment();
-    } else if (flow_ == GST_FLOW_OK) {
-      flow_ = flow;
-      // Upstream has said its last word and would never hear of it.
-      alone = end_queued_ && (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS);
-      error_posted_ |= alone;
-    }
-  }
-  sync_->changed.notify_all();
-  if (!alone) return;
-  GST_ELEMENT_FLOW_ERROR(element_, flow);
-  gst_pad_push_event(source_pad_, gst_event_new_eos());
-}
-
-// Downstream wants no more of this segment: buffers go, events stay. With the lock held; returns what went.
-std::deque<InferStream::Item> InferStream::skip_to_next_segment() {
-  std::deque<Item> kept, dropped;
-  bool skipping = true;
-  for (Item& item : items_) {
-    GstEvent* event = item.event.get();
-    if (event && (starts_segment(event) || GST_EVENT_TYPE(event) == GST_EVENT_EOS)) skipping = false;
-    (skipping && item.buffer ? dropped : kept).push_back(std::move(item));
-  }
-  items_.swap(kept);
-  downstream_ended_ = skipping;
-  frames_queued_ -= guint(dropped.size());
-  statistics_.frames_dropped += dropped.size();
-  return dropped;
-}
-
-void InferStream::answer(GstQuery* query) {
-  const gboolean result = gst_pad_peer_query(source_pad_, query);
-  if (result && GST_QUERY_TYPE(query) == GST_QUERY_ALLOCATION) make_room_in_pools(query, capacity() + 1);
-  {
-    const Lock lock(sync_->mutex);
-    query_running_ = false;
-    query_answered_ = true;
-    query_result_ = result;
-  }
-  sync_->changed.notify_all();
-}
-
-void InferStream::give_up(std::exception_ptr error, GstFlowReturn flow) {
-  post_error(element_, error);
-  {
-    const Lock lock(sync_->mutex);
-    if (flow_ == GST_FLOW_OK) flow_ = flow;
-    error_posted_ = true;
-  }
-  sync_->changed.notify_all();
-  // Lets a muxer or writer finish what it has.
-  gst_pad_push_event(source_pad_, gst_event_new_eos());
-}
-
-// ---- figures
-// ------------------------------------------------------------------------------------------------------
-
-void InferStream::learn(const Da3ResultData& data) {
-  slowest_recent_ns_ = std::max(slowest_recent_ns_, data.inference_ns);
-  const bool warming_up = forwards_seen_ < kWarmUpForwards;
-  if (warming_up) slowest_recent_ns_ = 0;
-  ++forwards_seen_;
-  bool changed = false;
-  {
-    const Lock lock(sync_->mutex);
-    statistics_.last_batch = data.batch;
-    statistics_.last_inference_ns = data.inference_ns;
-    statistics_.last_queued_ns = data.queued_ns;
-    const bool rise = slowest_recent_ns_ > service_ns_ + service_ns_ / 10;
-    const bool window_over = forwards_seen_ % kLatencyWindow == 0;
-    const bool fall = window_over && slowest_recent_ns_ < service_ns_ - 3 * service_ns_ / 10;
-    changed = !warming_up && (rise || fall);
-    if (changed) service_ns_ = slowest_recent_ns_;
-    if (window_over) slowest_recent_ns_ = 0;
-  }
-  if (changed) gst_element_post_message(element_, gst_message_new_latency(GST_OBJECT_CAST(element_)));
-}
-
-GstClockTime InferStream::latency(GstClockTime duration) const {
-  gint64 service;
-  {
-    const Lock lock(sync_->mutex);
-    service = service_ns_;
-  }
-  // A frame may find the network busy, and the first of a group waits for the others.
-  return 2 * GstClockTime(service) + (settings_().views - 1) * duration;
-}
-
-InferStream::Statistics InferStream::statistics() const {
-  const Lock lock(sync_->mutex);
-  Statistics copy = statistics_;
-  copy.queued = frames_queued_;
-  return copy;
+  gst_segment_init(&segment_, GST_FORMAT_UNDEFINED);
+  GST_PAD_STREAM_UNLOCK(sink_pad_);
 }
 
 }  // namespace da3::plugin

@@ -4,8 +4,13 @@
 // thread, which fills it, and the source pad's task, which empties it in order. Flush, end of stream, flow
 // returns, back-pressure and serialised queries behave as in GStreamer's own queue.
 //
-// The seam to the scheduler is narrow: a group of `views` frames is submitted the moment it is complete (or
-// cannot become complete), and what is put through the network together, and when, is the engine's business.
+// A group of `views` frames joins the line of those that wait for the engine the moment it is complete (or
+// cannot become complete). Where frames are never dropped the line is empty: everything is submitted at once,
+// and upstream waits when the list is full. Where they are, only a few requests are with the engine and the
+// line has one place: a newer group takes the place of an older one. What is put through the network
+// together, and when, is the engine's business.
+//
+// infer_stream.cc is the sink side, infer_source.cc the source side, infer_line.cc the line in between.
 #pragma once
 
 #include <gst/gst.h>
@@ -13,78 +18,147 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "infer_figures.h"
 #include "infer_group.h"
 #include "infer_results.h"
 
 namespace da3::plugin {
 
+struct StreamSettings {
+  InferSettings infer;
+  FlowSettings flow;
+};
+
 class InferStream {
  public:
-  struct Statistics {
-    guint64 frames_in = 0, frames_out = 0, frames_dropped = 0, groups = 0;
-    guint queued = 0;
-    guint64 last_batch = 0;
-    gint64 last_inference_ns = 0, last_queued_ns = 0;
+  struct Host {
+    // Asked by any thread, without this object's lock held.
+    std::function<StreamSettings()> settings;
+    // A live stream has its first frame: measure before frames count on it, then call warmed_up(). False: not
+    // now.
+    std::function<bool(std::shared_ptr<Engine>, const Da3Shape&)> warm_up;
   };
 
-  // `settings` is asked by any thread, without this object's lock held.
-  InferStream(GstElement* element, GstPad* source_pad, std::function<InferSettings()> settings);
+  InferStream(GstElement* element, GstPad* sink_pad, GstPad* source_pad, Host host);
 
-  // Between READY and PAUSED, while no pad is active. The engine must outlive the activity of the pads.
-  void set_engine(Engine* engine);
-  // Puts the counters to 0. Same moment.
+  // At any time; groups that are with the engine before this one finish there. Null: none, while no pad is
+  // active.
+  void set_engine(std::shared_ptr<Engine> engine);
+  // Null: the system's monotonic time.
+  void set_clock(GstClock* clock);
+  // Between READY and PAUSED, while no pad is active: puts the counters to 0.
   void restart();
-  // After the pads are inactive: drops everything and cancels what the engine still has of this stream.
+  // After the pads are inactive: drops everything and cancels what engines still have of this stream.
   void clear();
 
   // Pad functions. What goes wrong with a frame ends on the bus behind the frames before it.
   GstFlowReturn chain(GstBuffer* buffer);
   gboolean sink_event(GstEvent* event);
   gboolean serialised_query(GstQuery* query);
-  void activate_sink(GstPad* sink_pad, bool active);
+  void activate_sink(bool active);
   gboolean activate_source(bool active);
-  // The source pad has a peer again.
-  void relinked();
+  // Looks at an upstream event; does not take it.
+  void upstream_event(GstEvent* event);
 
-  Statistics statistics() const;
+  // From the engine's worker thread: posted soon, by a thread of the stream.
+  void mended(Da3ErrorCode code, std::string text);
+  void warmed_up();
+  // What frames look like to the engine, once there has been one in a live stream.
+  std::optional<Da3Shape> live_shape() const;
+
+  InferReadings readings() const;
   // What this element adds to the latency of a live stream, learned; 0 until known. `duration`: of one frame,
   // 0 if unknown.
   GstClockTime latency(GstClockTime duration) const;
   // Most frames that wait in here.
-  guint capacity() const { return bound(settings_().views); }
+  guint capacity() const;
 
  private:
   struct EventUnref {
     void operator()(GstEvent* event) const { gst_event_unref(event); }
   };
-  enum class Kind { frame, gap, event, query, failure };
+  using EventPtr = std::unique_ptr<GstEvent, EventUnref>;
+  enum class Kind { frame, gap, skipped, event, query, failure };
+  struct FrameTimes {
+    GstClockTime running = GST_CLOCK_TIME_NONE, stream = GST_CLOCK_TIME_NONE;
+    GstClockTime pts = GST_CLOCK_TIME_NONE, duration = GST_CLOCK_TIME_NONE;
+  };
   struct Item {
     Kind kind;
-    BufferPtr buffer;                   // frame, gap
+    BufferPtr buffer;                   // frame, gap; skipped, if it goes on without a result of its own
     std::shared_ptr<InferGroup> group;  // frame
     FrameGeometry geometry;
     FrameIdentity identity;
-    std::unique_ptr<GstEvent, EventUnref> event;
+    FrameTimes times;
+    Stamp arrival;
+    EventPtr event;
     GstQuery* query = nullptr;   // borrowed from the thread that waits for the answer
     std::exception_ptr failure;  // what the sink side could not do; its turn is after the frames before it
     GstFlowReturn flow = GST_FLOW_OK;  // what upstream is told then
   };
   using Lock = std::unique_lock<std::mutex>;
+  // Frames that were skipped, to be reported, and what they held, to be released, without the lock.
+  struct Skipped {
+    struct Report {
+      FrameTimes times;
+      DropReason reason;
+      GstClockTimeDiff lateness;
+    };
+    std::vector<Report> reports;
+    std::vector<BufferPtr> buffers;
+    std::vector<std::shared_ptr<InferGroup>> groups;
+  };
+  // How frames are treated at the moment, from settings and liveness.
+  struct Rules {
+    DropPolicy policy = DropPolicy::never;
+    OnDrop on_drop = OnDrop::gap;
+    GstClockTime max_latency = 0;
+    guint views = 1;
+    bool dropping() const { return policy != DropPolicy::never; }
+  };
 
   // Sink pad's thread.
-  GstFlowReturn wait_for_room(guint frames);
+  Rules rules_for(const StreamSettings& settings);
+  GstFlowReturn admit(const Rules& rules);
   GstFlowReturn take_frame(BufferPtr buffer, const InferSettings& settings);
   GstFlowReturn append_buffer(Item item);
-  GstFlowReturn fail(std::exception_ptr error);
+  GstFlowReturn refused_with_lock();
+  GstFlowReturn fail(std::exception_ptr error, bool counted);
+  void describe(Item& item, GstBuffer* buffer) const;
+  bool skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow);
   void close_group();
   void prepare_for(GstEvent* event);
   gboolean flush_start(GstEvent* event);
   gboolean flush_stop(GstEvent* event);
   gboolean append_event(GstEvent* event);
   void refuse_end();
-  void drop_items(bool keep_sticky);
+  void drop_items(DropReason reason);
   void open_for_buffers();
+  bool upstream_is_live() const;
+  void ask_for_warm_up(const Da3Shape& shape);
+
+  // The line (infer_line.cc). With the lock held unless said.
+  void pump();  // without
+  void submit_next(Lock& lock, Skipped& skipped);
+  void register_stream(Lock& lock, const InferGroup& group);
+  bool line_blocked() const { return warming_up_ || ahead() >= limit(); }
+  guint ahead() const;
+  guint most_in_flight() const;
+  guint limit() const;
+  guint bound() const;
+  gint64 budget() const;
+  gint64 age(Stamp since, Stamp now) const;
+  Stamp now_locked() const;
+  void skip_item(Item& item, DropReason reason, GstClockTimeDiff lateness, Skipped& skipped);
+  void skip_group(const std::shared_ptr<InferGroup>& group, DropReason reason, Skipped& skipped);
+  void tidy_skipped(Skipped& skipped);
+  void report(Skipped skipped);  // without
+  std::vector<std::shared_ptr<Engine>> engines();
 
   // Source pad's task.
   static void task_entry(gpointer self);
@@ -92,41 +166,68 @@ class InferStream {
   bool head_ready() const;
   void handle(Item item);
   void push_frame(Item item);
-  void push_buffer(BufferPtr buffer);
+  void push_skipped(Item item);
+  void push_expired(Item item);
+  void push_gap_event(const FrameTimes& times);
+  void push_buffer(BufferPtr buffer, const Item& item);
   void answer(GstQuery* query);
-  void learn(const Da3ResultData& data);
-  std::deque<Item> skip_to_next_segment();
+  void learn(const InferGroup& group, const Da3ResultData& data);
+  std::deque<Item> take_buffers(bool all);
   void downstream_said(GstFlowReturn flow);
   void give_up(std::exception_ptr error, GstFlowReturn flow);
-  guint bound(guint views) const;
+  void maybe_post_stats();
+  void post_latency();
 
   GstElement* const element_;
+  GstPad* const sink_pad_;
   GstPad* const source_pad_;
-  const std::function<InferSettings()> settings_;
-  Engine* engine_ = nullptr;
+  const Host host_;
 
   const std::shared_ptr<StreamSync> sync_ = std::make_shared<StreamSync>();
   // Under sync_->mutex.
+  std::shared_ptr<Engine> engine_;
+  std::vector<std::shared_ptr<Engine>> retired_;  // replaced; groups of theirs may still be on their way
+  GstClock* clock_ = nullptr;                     // owned
+  guint clock_epoch_ = 0;
   std::deque<Item> items_;
-  guint frames_queued_ = 0;
+  std::deque<std::shared_ptr<InferGroup>> waiting_;  // complete and not submitted
+  guint frames_queued_ = 0;                          // items that are frames and still to be accounted for
+  bool in_hand_ = false;                             // one more of them is with the task
+  Rules rules_;
+  bool live_ = false, live_known_ = false;
+  bool pumping_ = false, warming_up_ = false;
+  std::optional<Da3Shape> shape_;  // of the frames of a live stream
+  bool warm_up_asked_ = false;
+  guint cap_ = 1;  // items that the engine puts together at most, as far as it knows
+  const void* registered_with_ = nullptr;
+  gint64 registered_interval_ = 0;
+  guint registered_most_ = 0;
+  guint submitted_ = 0;
   GstFlowReturn flow_ = GST_FLOW_FLUSHING;
   bool end_queued_ = false;        // EOS has been accepted: no buffer follows
   bool downstream_ended_ = false;  // downstream wants no more buffers before the next segment
   bool error_posted_ = false;
   bool query_running_ = false, query_answered_ = false;
   gboolean query_result_ = FALSE;
-  Statistics statistics_;
-  gint64 service_ns_ = 0;  // time of one forward pass that latency() counts with
+  InferFigures figures_;
+  LatencyEstimate latency_;
+  Rate completions_;
+  gint64 forward_ns_ = 0;  // shortest of the recent forward passes
+  QosGate qos_;
+  GstClockTime frame_duration_ = 0;  // by the caps
+  gint64 stats_posted_ = 0;
+  std::vector<std::pair<Da3ErrorCode, std::string>> remarks_;  // to be posted
 
   // Sink pad's thread only.
   FrameInput input_;
   std::shared_ptr<InferGroup> group_;
+  GstSegment segment_;
   gint64 next_frame_ = 0, next_window_ = 0;
 
   // Source pad's task only.
-  guint forwards_seen_ = 0;
-  gint64 slowest_recent_ns_ = 0;
+  bool discont_ = false;
   bool warned_partly_unusable_ = false;
+  BufferPtr last_results_;  // an empty buffer that carries the metas of the last frame inferred
 };
 
 }  // namespace da3::plugin

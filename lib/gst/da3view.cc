@@ -80,6 +80,7 @@ const Field kFields[] = {
     DA3_FIELD(integer, batch),
     DA3_FIELD(integer64, queued_ns),
     DA3_FIELD(integer64, inference_ns),
+    DA3_FIELD(boolean, stale),
 };
 
 static_assert(sizeof(GstDa3Role) == sizeof(gint) && sizeof(GstDa3DepthKind) == sizeof(gint));

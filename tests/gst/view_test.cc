@@ -53,6 +53,7 @@ GstDa3View full_view() {
   v.batch = 4;
   v.queued_ns = 11;
   v.inference_ns = G_MAXINT64;
+  v.stale = TRUE;
   return v;
 }
 
@@ -65,7 +66,7 @@ void assert_equal(const GstDa3View& a, const GstDa3View& b) {
        {&GstDa3View::version, &GstDa3View::view_index, &GstDa3View::views, &GstDa3View::image_width,
         &GstDa3View::image_height, &GstDa3View::processed, &GstDa3View::source_width,
         &GstDa3View::source_height, &GstDa3View::has_intrinsics, &GstDa3View::has_extrinsics,
-        &GstDa3View::has_sky, &GstDa3View::batch}) {
+        &GstDa3View::has_sky, &GstDa3View::batch, &GstDa3View::stale}) {
     fail_unless_equals_int(a.*m, b.*m);
   }
   for (double GstDa3View::*m :

@@ -332,6 +332,7 @@ GST_START_TEST(after_an_error_the_element_can_start_again) {
   push_until_refused(infer);
   infer.bus.expect_one_error(GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED, "");
   gst_element_set_state(infer.element, GST_STATE_READY);
+  infer.restarted = true;
   while (GstBuffer* buffer = gst_harness_try_pull(infer.harness)) gst_buffer_unref(buffer);
   gst_element_set_state(infer.element, GST_STATE_PLAYING);
   fail_unless(infer.event(gst_event_new_flush_stop(TRUE)));  // the test pad remembers the end of stream

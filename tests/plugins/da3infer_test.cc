@@ -868,14 +868,14 @@ GST_START_TEST(allocation_is_what_downstream_says_with_room_for_our_frames) {
 GST_END_TEST
 
 GST_START_TEST(latency_is_learned) {
-  Infer infer("model=stub: process-res=28 views=3 max-batch=1");
+  Infer infer("model=stub:queued-us=1000 process-res=28 views=3 max-batch=1 drop-policy=never", Source::live);
   infer.caps(56, 28);
   gst_harness_set_upstream_latency(infer.harness, 5 * GST_MSECOND);
   // Unknown yet, but the first of three views waits for two more frames of 40 ms.
   fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 85 * GST_MSECOND);
   infer.push_numbered(56, 28, 0, 12);
   for (int i = 0; i < 12; ++i) gst_buffer_unref(infer.pull());
-  // The stub says 1 ms a forward pass: one that is running plus one's own.
+  // The stub says 1 ms in its queue and 1 ms of forward pass.
   fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 87 * GST_MSECOND);
 }
 GST_END_TEST

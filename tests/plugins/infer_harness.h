@@ -217,14 +217,22 @@ inline GstElement* make_infer(const std::string& properties) {
   return GST_ELEMENT(gst_object_ref_sink(element));
 }
 
+enum class Source { file, live };
+
 class Infer {
  public:
-  explicit Infer(const std::string& properties) : element(make_infer(properties)), bus(element) {
+  explicit Infer(const std::string& properties, Source source = Source::file)
+      : element(make_infer(properties)), bus(element) {
     harness = gst_harness_new_with_element(element, "sink", "src");
+    gst_harness_set_live(harness, source == Source::live);
   }
+  // Whatever a test does: every frame that came in came out or is counted under a reason.
   ~Infer() {
+    const guint64 received = harness ? gst_harness_buffers_received(harness) : 0;
     if (harness) gst_harness_teardown(harness);
     gst_element_set_state(element, GST_STATE_NULL);
+    assert_accounts();
+    fail_unless(restarted || received <= stat("frames-out"), "more frames came out than are counted");
     gst_object_unref(element);
   }
   Infer(const Infer&) = delete;
@@ -268,9 +276,44 @@ class Infer {
     return value;
   }
 
+  // Frames in = frames out + drops by reason + frames inside.
+  void assert_accounts() {
+    GstStructure* stats = nullptr;
+    g_object_get(element, "stats", &stats, nullptr);
+    const auto number = [](const GstStructure* s, const char* field) {
+      guint64 value = 0;
+      fail_unless(gst_structure_get_uint64(s, field, &value), "no field %s", field);
+      return value;
+    };
+    guint inside = 0;
+    gst_structure_get_uint(stats, "queue-level", &inside);
+    const GstStructure* drops = gst_value_get_structure(gst_structure_get_value(stats, "drops"));
+    guint64 dropped = 0;
+    for (const char* reason : {"flush", "stopped", "refused", "error", "overrun", "late", "qos"}) {
+      dropped += number(drops, reason);
+    }
+    const guint64 in = number(stats, "frames-in"), out = number(stats, "frames-out");
+    fail_unless(in == out + dropped + inside && dropped == number(stats, "frames-dropped"),
+                "%" G_GUINT64_FORMAT " in, %" G_GUINT64_FORMAT " out, %" G_GUINT64_FORMAT
+                " dropped, %u inside",
+                in, out, dropped, inside);
+    gst_structure_free(stats);
+  }
+  guint64 drops(const char* reason) {
+    GstStructure* stats = nullptr;
+    g_object_get(element, "stats", &stats, nullptr);
+    guint64 value = 0;
+    const GValue* drops = gst_structure_get_value(stats, "drops");
+    fail_unless(gst_structure_get_uint64(gst_value_get_structure(drops), reason, &value), "no drop %s",
+                reason);
+    gst_structure_free(stats);
+    return value;
+  }
+
   GstElement* element;
   Bus bus;
   GstHarness* harness;
+  bool restarted = false;  // by the test: the counters began anew
 };
 
 // ---- downstream that says something else than OK

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -32,6 +33,10 @@ struct Global {
   Da3StubCounters counters{};
   int outstanding = 0;
   int passes = 0;  // how many blocked requests may go; negative: all
+  int open_passes = 0;
+  int opening = 0;  // open() that waited
+  int to_expire = 0;
+  std::set<std::pair<const Da3Engine*, const void*>> streams;
   std::map<std::string, Da3Engine*> engines;
 };
 
@@ -44,6 +49,7 @@ struct Request {
   Da3Request request;
   std::vector<Da3View> views;
   int number = 0;  // of this engine, from 1
+  bool expire = false;
   Clock::time_point submitted;
 };
 
@@ -97,6 +103,11 @@ struct Da3Engine {
   std::deque<std::unique_ptr<Request>> pending;
   std::vector<std::unique_ptr<Request>> running;
   std::thread worker;
+  bool stop_warm_up = false;
+  int64_t single_ns = 0;
+  uint64_t batches = 0;
+  // Who hears of warnings: the users of all references (the stub does not tell them apart).
+  std::vector<Da3EngineConfig> users;
 
   int number(const char* option, int fallback) const {
     const auto found = options.find(option);
@@ -190,8 +201,10 @@ Da3Result* compute(const Da3Engine& engine, const Request& item, uint32_t batch)
   data.scale_factor = 1;
   data.metric_valid = engine.number("metric-valid", 1);
   data.batch = batch;
-  data.queued_ns = std::chrono::nanoseconds(Clock::now() - item.submitted).count();
-  data.inference_ns = 1000000;
+  const int64_t queued = std::chrono::nanoseconds(Clock::now() - item.submitted).count();
+  data.queued_ns =
+      engine.number("queued-us", -1) < 0 ? queued : int64_t(1000) * engine.number("queued-us", 0);
+  data.inference_ns = int64_t(1000) * engine.number("inference-us", 1000);
   spoil(engine, item, *result);
   return result;
 }
@@ -199,10 +212,24 @@ Da3Result* compute(const Da3Engine& engine, const Request& item, uint32_t batch)
 // ---- the worker
 // ---------------------------------------------------------------------------------------------------
 
+void warn(const Da3Engine& engine) {
+  std::vector<Da3EngineConfig> users;
+  {
+    const std::lock_guard lock(global().mutex);
+    users = engine.users;
+  }
+  for (const Da3EngineConfig& user : users) {
+    if (user.warning)
+      user.warning(user.user, DA3_ERROR_NO_MEMORY, "Out of memory with 4 items; from now on 2.");
+  }
+}
+
 // Called without the lock.
 void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t batch) {
   if (engine.hits("fail-at", item)) code = DA3_ERROR_FAILED;
   if (engine.hits("oom-at", item)) code = DA3_ERROR_NO_MEMORY;
+  if (item.expire && code == DA3_OK) code = DA3_ERROR_EXPIRED;
+  if (engine.hits("halve-at", item)) warn(engine);
   {
     const std::lock_guard lock(global().mutex);
     --global().outstanding;  // before done(): its callee may submit the next one
@@ -219,6 +246,7 @@ void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t 
     Da3Error error{};
     set_error(&error, code,
               code == DA3_ERROR_CANCELLED ? "The request was cancelled."
+              : code == DA3_ERROR_EXPIRED ? "The deadline could not be met."
               : code == DA3_ERROR_NO_MEMORY
                   ? "Out of memory: the stub needs 1 byte more; use a smaller process-res."
                   : "The stub failed at request " + std::to_string(item.number) + ".",
@@ -230,6 +258,7 @@ void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t 
   const std::lock_guard lock(global().mutex);
   ++global().counters.finished;
   if (code == DA3_ERROR_CANCELLED) ++global().counters.cancelled;
+  if (code == DA3_ERROR_EXPIRED) ++global().counters.expired;
   global().changed.notify_all();
 }
 
@@ -243,9 +272,14 @@ void form_batch(Da3Engine& engine) {
   while (may_start(engine) && engine.running.size() < engine.info.max_batch) {
     const Da3Request& next = engine.pending.front()->request;
     if (next.width != first.width || next.height != first.height || next.n_views != first.n_views) break;
-    engine.running.push_back(std::move(engine.pending.front()));
+    std::unique_ptr<Request> item = std::move(engine.pending.front());
     engine.pending.pop_front();
     if (engine.number("block", 0) && global().passes > 0) --global().passes;
+    if (item->request.flags & DA3_REQUEST_DROP_EXPIRED) {
+      item->expire = global().to_expire > 0 || engine.hits("expire-at", *item);
+      if (global().to_expire > 0) --global().to_expire;
+    }
+    engine.running.push_back(std::move(item));
   }
 }
 
@@ -269,6 +303,7 @@ void work(Da3Engine* engine) {
         g.counters.batch_sizes[g.counters.batches] = int(engine->running.size());
       }
       ++g.counters.batches;
+      ++engine->batches;
     }
     const auto batch = uint32_t(engine->running.size());
     const Da3ErrorCode code = engine->stopping ? DA3_ERROR_CANCELLED : DA3_OK;
@@ -346,11 +381,23 @@ Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
   if (config->notice && options.count("synthetic")) {
     config->notice(config->user, "The stub is not a trained model.");
   }
+  if (config->progress) {
+    for (const double fraction : {0.0, 0.25, 0.5, 1.0})
+      config->progress(config->user, DA3_PROGRESS_LOADING, fraction);
+  }
   const std::string key = model + "|" + device + "|" + std::to_string(config->precision) + "|" +
                           std::to_string(config->max_batch);
   Global& g = global();
-  const std::lock_guard lock(g.mutex);
+  std::unique_lock lock(g.mutex);
+  if (options.count("open-block")) {
+    ++g.opening;
+    g.changed.notify_all();
+    g.changed.wait(lock, [&] { return g.open_passes != 0; });
+    if (g.open_passes > 0) --g.open_passes;
+  }
   ++g.counters.opened;
+  g.counters.last_memory_fraction = config->memory_fraction;
+  g.counters.last_cache_ttl_ms = config->cache_ttl_ms;
   Da3Engine*& engine = g.engines[key];
   if (engine) {
     ++engine->references;
@@ -358,6 +405,7 @@ Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
     engine = new_engine(*config, key, options);
     ++g.counters.engines_alive;
   }
+  engine->users.push_back(*config);
   return engine;
 }
 
@@ -366,6 +414,9 @@ void stub_close(Da3Engine* engine) {
   {
     const std::lock_guard lock(g.mutex);
     ++g.counters.closed;
+    std::erase_if(g.streams,
+                  [engine](const auto& stream) { return engine->references == 1 && stream.first == engine; });
+    engine->users.clear();  // whose it was is not known; the others go without warnings
     if (--engine->references > 0) return;
     engine->stopping = true;
     g.engines.erase(engine->key);
@@ -405,6 +456,8 @@ int stub_submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
   g.counters.last_outputs = request->outputs;
   g.counters.last_ref_view_strategy = request->ref_view_strategy;
   g.counters.last_use_ray_pose = request->use_ray_pose;
+  g.counters.last_deadline_ns = request->deadline_ns;
+  g.counters.last_flags = request->flags;
   g.counters.last_width = request->width;
   g.counters.last_height = request->height;
   engine->pending.push_back(std::move(item));
@@ -447,6 +500,66 @@ void stub_result_unref(Da3Result* result) {
   --global().counters.results_alive;
 }
 
+void stub_stream_begin(Da3Engine* engine, const void* stream, const Da3Stream* description) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  ++g.counters.stream_begins;
+  g.counters.last_max_pending = description->max_pending;
+  g.counters.last_interval_ns = description->interval_ns;
+  g.streams.insert({engine, stream});
+}
+
+void stub_stream_end(Da3Engine* engine, const void* stream) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  g.streams.erase({engine, stream});
+}
+
+void stub_drain(Da3Engine*, const void*) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  ++g.counters.drains;
+}
+
+// Figures that tests can recognise.
+void stub_stats(const Da3Engine* engine, Da3EngineStats* out) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  out->users = uint32_t(engine->references);
+  out->submitted = uint64_t(engine->requests);
+  out->batches = engine->batches;
+  out->memory_weights = 1234;
+}
+
+void stub_shape_stats(const Da3Engine* engine, const Da3Shape*, Da3ShapeStats* out) {
+  const std::lock_guard lock(global().mutex);
+  out->batch_cap = engine->info.max_batch;
+  out->single_ns = engine->single_ns;
+}
+
+int stub_warm_up(Da3Engine* engine, const Da3Shape*, Da3Error* error) {
+  Global& g = global();
+  std::unique_lock lock(g.mutex);
+  ++g.counters.warm_ups;
+  g.changed.notify_all();
+  if (engine->number("warm-fail", 0)) {
+    return set_error(error, DA3_ERROR_NO_MEMORY, "Out of memory: not one item fits.");
+  }
+  if (engine->number("warm-block", 0)) {
+    g.changed.wait(lock, [&] { return engine->stop_warm_up || g.passes != 0; });
+    if (engine->stop_warm_up) return set_error(error, DA3_ERROR_CANCELLED, "The warm-up was stopped.");
+  }
+  engine->single_ns = int64_t(1000) * engine->number("single-us", 0);
+  return DA3_OK;
+}
+
+void stub_warm_up_stop(Da3Engine* engine) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  engine->stop_warm_up = true;
+  g.changed.notify_all();
+}
+
 void stub_error_clear(Da3Error* error) {
   std::free(error->message);
   std::free(error->detail);
@@ -463,12 +576,13 @@ void control_reset() {
   g.counters = Da3StubCounters{};
   g.counters.engines_alive = old.engines_alive;
   g.counters.results_alive = old.results_alive;
-  g.passes = 0;
+  g.passes = g.open_passes = g.opening = g.to_expire = 0;
 }
 
 void control_counters(Da3StubCounters* out) {
   const std::lock_guard lock(global().mutex);
   *out = global().counters;
+  out->streams = int(global().streams.size());
 }
 
 void control_release(int requests) {
@@ -490,22 +604,42 @@ void control_wait_finished(int requests) {
   g.changed.wait(lock, [&] { return g.counters.finished >= requests; });
 }
 
+void control_release_opens(int models) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  g.open_passes = models < 0 ? -1 : g.open_passes + models;
+  g.changed.notify_all();
+}
+
+void control_wait_opening(int models) {
+  Global& g = global();
+  std::unique_lock lock(g.mutex);
+  g.changed.wait(lock, [&] { return g.opening >= models; });
+}
+
+void control_expire(int requests) {
+  const std::lock_guard lock(global().mutex);
+  global().to_expire = requests;
+}
+
 }  // namespace
 
 extern "C" {
 
 const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
   static const Da3EngineApi api = {
-      DA3_ENGINE_ABI,    sizeof(Da3EngineApi), stub_runtime, stub_open,        stub_close,
-      stub_info,         stub_submit,          stub_cancel,  stub_result_data, stub_result_ref,
-      stub_result_unref, stub_error_clear,
+      DA3_ENGINE_ABI,    sizeof(Da3EngineApi), stub_runtime,      stub_open,         stub_close,
+      stub_info,         stub_submit,          stub_cancel,       stub_result_data,  stub_result_ref,
+      stub_result_unref, stub_error_clear,     stub_stream_begin, stub_stream_end,   stub_drain,
+      stub_stats,        stub_shape_stats,     stub_warm_up,      stub_warm_up_stop,
   };
   return abi == DA3_ENGINE_ABI ? &api : nullptr;
 }
 
 __attribute__((visibility("default"))) const Da3StubControl* da3_stub_get_control(void) {
-  static const Da3StubControl control = {control_reset, control_counters, control_release,
-                                         control_wait_submitted, control_wait_finished};
+  static const Da3StubControl control = {control_reset,          control_counters,      control_release,
+                                         control_wait_submitted, control_wait_finished, control_release_opens,
+                                         control_wait_opening,   control_expire};
   return &control;
 }
 }

@@ -12,9 +12,16 @@
  *   block=1                  requests wait until release() lets them pass
  *   id=TEXT                  no meaning: tells two models apart
  *   cuda=1                   pretends to have a cuda device
+ *   inference-us=N           what results say about their pass (default 1000)
+ *   queued-us=N              what they say about their time in the queue (default: what it was)
+ *   open-block=1             open() waits until release_opens()
+ *   single-us=N              what warm_up() finds out
+ *   warm-block=1, warm-fail=1   warm_up() waits until warm_up_stop() or release(); it fails
  * the N-th request (from 1) of the engine misbehaves:
  *   fail-at, oom-at          it finishes with DA3_ERROR_FAILED, DA3_ERROR_NO_MEMORY
  *   refuse-at                submit() itself fails
+ *   expire-at                it finishes with DA3_ERROR_EXPIRED, if it allows that
+ *   halve-at                 it is computed, and a warning says that memory ran out before
  *   nan-at, some-nan-at      depth is all NaN; only its first value is
  *   wrong-size-at, zero-size-at, wrong-views-at, no-depth-at, no-confidence-at, no-result-at
  * models that do not open: stub:missing, stub:unreadable, stub:wrong-type, stub:no-memory, stub:failed
@@ -45,6 +52,15 @@ typedef struct {
   uint32_t last_outputs;
   int last_ref_view_strategy, last_use_ray_pose;
   int last_width, last_height;
+  int64_t last_deadline_ns;
+  uint32_t last_flags;
+  int expired;
+  int streams; /* registered at this moment */
+  int stream_begins, drains, warm_ups;
+  uint32_t last_max_pending;
+  int64_t last_interval_ns;
+  float last_memory_fraction;
+  int32_t last_cache_ttl_ms;
 } Da3StubCounters;
 
 typedef struct {
@@ -53,6 +69,9 @@ typedef struct {
   void (*release)(int requests);        /* lets so many blocked requests pass; -1: all, for ever */
   void (*wait_submitted)(int requests); /* returns when so many have been submitted since reset() */
   void (*wait_finished)(int requests);
+  void (*release_opens)(int models); /* lets so many blocked open() pass; -1: all */
+  void (*wait_opening)(int models);  /* returns when so many open() wait or have waited since reset() */
+  void (*expire)(int requests);      /* so many of the next that allow it expire, whatever their deadline */
 } Da3StubControl;
 
 #define DA3_STUB_ENTRY "da3_stub_get_control"

@@ -85,6 +85,7 @@ typedef struct {
   gint batch;             /* how many items shared the forward pass */
   gint64 queued_ns;       /* waited for the engine */
   gint64 inference_ns;    /* time of that forward pass */
+  gboolean stale;         /* TRUE: depth of an earlier frame (da3infer on-drop=reuse), never with a pose */
 } GstDa3View;
 
 /* Registers the meta; idempotent, thread-safe. The functions below call it. */

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+#include "infer_model.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "common/guard.h"
+
+GST_DEBUG_CATEGORY_EXTERN(gst_da3_infer_debug);
+#define GST_CAT_DEFAULT gst_da3_infer_debug
+
+namespace da3::plugin {
+namespace {
+
+constexpr char kLoad[] = "load";
+constexpr char kWarmUp[] = "warm-up";
+
+std::string percent(double fraction) {
+  return std::to_string(int(100 * std::clamp(fraction, 0.0, 1.0))) + " %";
+}
+
+}  // namespace
+
+// A model that is open, and what the engine may call until it is closed.
+struct ModelLoader::Opened {
+  GstElement* element;
+  std::function<void(Da3ErrorCode, std::string)> mended;
+  std::vector<std::string> notices;
+  int tenths = -1;  // of the progress said last
+  Da3ProgressStage stage = DA3_PROGRESS_LOADING;
+  std::unique_ptr<Engine> engine;  // last: closed before the rest goes
+};
+
+ModelLoader::ModelLoader(GstElement* element, Host host) : element_(element), host_(std::move(host)) {}
+
+ModelLoader::~ModelLoader() {
+  stop();
+}
+
+void ModelLoader::progress(GstProgressType type, const char* code, const std::string& text) {
+  gst_element_post_message(element_,
+                           gst_message_new_progress(GST_OBJECT_CAST(element_), type, code, text.c_str()));
+}
+
+// On the thread that loads or measures. Every tenth is enough.
+void ModelLoader::on_progress(void* user, Da3ProgressStage stage, double fraction) {
+  try {
+    auto* opened = static_cast<Opened*>(user);
+    if (stage != opened->stage) opened->tenths = -1;
+    opened->stage = stage;
+    const int tenths = int(10 * fraction);
+    if (tenths <= opened->tenths || tenths >= 10) return;  // the end has a message of its own
+    opened->tenths = tenths;
+    const bool loading = stage == DA3_PROGRESS_LOADING;
+    gst_element_post_message(
+        opened->element,
+        gst_message_new_progress(GST_OBJECT_CAST(opened->element), GST_PROGRESS_TYPE_CONTINUE,
+                                 loading ? kLoad : kWarmUp, percent(fraction).c_str()));
+  } catch (...) {
+  }
+}
+
+std::shared_ptr<Engine> ModelLoader::load(const ModelSettings& settings) {
+  auto opened = std::make_shared<Opened>();
+  opened->element = element_;
+  opened->mended = host_.mended;
+  Da3EngineConfig config{};
+  config.struct_size = sizeof(config);
+  config.model = settings.model.c_str();
+  config.device = settings.device.empty() ? "auto" : settings.device.c_str();
+  config.precision = settings.precision;
+  config.max_batch = settings.max_batch;
+  config.memory_fraction = float(settings.memory_fraction);
+  config.cache_ttl_ms = int32_t(std::min<GstClockTime>(settings.cache_ttl / GST_MSECOND, INT32_MAX));
+  config.user = opened.get();
+  config.progress = on_progress;
+  config.notice = [](void* user, const char* text) {
+    try {
+      static_cast<Opened*>(user)->notices.emplace_back(text ? text : "");
+    } catch (...) {
+    }
+  };
+  config.warning = [](void* user, Da3ErrorCode code, const char* text) {
+    try {
+      static_cast<Opened*>(user)->mended(code, text ? text : "");
+    } catch (...) {
+    }
+  };
+  progress(GST_PROGRESS_TYPE_START, kLoad, "Loading " + settings.model);
+  try {
+    opened->engine = EngineModule::instance().open(config);
+  } catch (...) {
+    progress(GST_PROGRESS_TYPE_ERROR, kLoad, "Could not load " + settings.model);
+    throw;
+  }
+  progress(GST_PROGRESS_TYPE_COMPLETE, kLoad, "Loaded " + settings.model);
+  for (const std::string& notice : opened->notices) {
+    if (!notices_posted_.insert(notice).second) continue;
+    post_warning(element_, GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_SETTINGS, notice);
+  }
+  Engine* engine = opened->engine.get();
+  return {std::move(opened), engine};
+}
+
+void ModelLoader::start() {
+  const std::lock_guard lock(mutex_);
+  accepting_ = true;
+}
+
+void ModelLoader::stop() {
+  std::thread thread;
+  std::deque<Job> forgotten;
+  std::shared_ptr<Engine> measuring;
+  {
+    const std::lock_guard lock(mutex_);
+    accepting_ = false;
+    forgotten.swap(jobs_);
+    thread = std::move(thread_);
+    measuring = measuring_;
+  }
+  changed_.notify_all();
+  if (measuring) measuring->warm_up_stop();
+  if (thread.joinable()) thread.join();
+}
+
+void ModelLoader::request(const ModelSettings& settings, std::optional<Da3Shape> shape) {
+  Job job;
+  job.settings = settings;
+  job.shape = shape;
+  add(std::move(job));
+}
+
+bool ModelLoader::warm_up(std::shared_ptr<Engine> engine, const Da3Shape& shape, std::function<void()> done) {
+  Job job;
+  job.engine = std::move(engine);
+  job.shape = shape;
+  job.done = std::move(done);
+  return add(std::move(job));
+}
+
+bool ModelLoader::add(Job job) {
+  const std::lock_guard lock(mutex_);
+  if (!accepting_) return false;
+  if (job.settings) std::erase_if(jobs_, [](const Job& waiting) { return waiting.settings.has_value(); });
+  jobs_.push_back(std::move(job));
+  if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
+  changed_.notify_all();
+  return true;
+}
+
+void ModelLoader::work() {
+  while (true) {
+    Job job;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return !accepting_ || !jobs_.empty(); });
+      if (!accepting_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    guard(element_, 0, [&] {
+      run(std::move(job));
+      return 0;
+    });
+  }
+}
+
+void ModelLoader::run(Job job) {
+  if (job.settings) {
+    load_and_hand_out(job);
+    return;
+  }
+  measure(job.engine, *job.shape);
+  job.engine.reset();
+  job.done();
+}
+
+// Somebody wants another model by now, or none any more.
+bool ModelLoader::superseded() const {
+  const std::lock_guard lock(mutex_);
+  return !accepting_ ||
+         std::any_of(jobs_.begin(), jobs_.end(), [](const Job& j) { return j.settings.has_value(); });
+}
+
+void ModelLoader::load_and_hand_out(Job& job) {
+  try {
+    std::shared_ptr<Engine> engine = load(*job.settings);
+    host_.check(*engine);
+    if (job.shape && !superseded()) measure(engine, *job.shape);
+    if (superseded()) {
+      GST_INFO_OBJECT(element_, "%s is not wanted any more", job.settings->model.c_str());
+      return;
+    }
+    host_.adopt(std::move(engine), *job.settings);
+  } catch (...) {
+    if (!superseded()) host_.reject(*job.settings, std::current_exception());
+  }
+}
+
+// What goes wrong here goes wrong again, and is reported, with the first frame.
+void ModelLoader::measure(std::shared_ptr<Engine> engine, const Da3Shape& shape) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!accepting_) return;
+    measuring_ = engine;
+  }
+  progress(GST_PROGRESS_TYPE_START, kWarmUp,
+           "Measuring " + std::to_string(shape.width) + "x" + std::to_string(shape.height));
+  GstProgressType end = GST_PROGRESS_TYPE_COMPLETE;
+  std::string text = "Measured";
+  try {
+    engine->warm_up(shape);
+  } catch (const std::exception& e) {
+    end = superseded() ? GST_PROGRESS_TYPE_CANCELED : GST_PROGRESS_TYPE_ERROR;
+    text = e.what();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    measuring_.reset();
+  }
+  progress(end, kWarmUp, text);
+}
+
+}  // namespace da3::plugin

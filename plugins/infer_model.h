@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+//
+// Opens models for da3infer: at once for a state change, or on a thread of its own while frames flow. Says on
+// the bus how far it is (GST_MESSAGE_PROGRESS) and what the engine remarks.
+#pragma once
+
+#include <gst/gst.h>
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "engine/api/engine_module.h"
+
+namespace da3::plugin {
+
+// What an engine is opened with.
+struct ModelSettings {
+  std::string model;
+  std::string device = "auto";
+  Da3Precision precision = DA3_PRECISION_AUTO;
+  guint max_batch = 0;
+  double memory_fraction = 0.85;
+  GstClockTime cache_ttl = 0;
+  bool operator==(const ModelSettings&) const = default;
+};
+
+class ModelLoader {
+ public:
+  // Called on the loader's thread without locks.
+  struct Host {
+    // Before a model that was loaded while playing is handed out. Throws what makes it unusable here.
+    std::function<void(Engine&)> check;
+    std::function<void(std::shared_ptr<Engine>, const ModelSettings&)> adopt;
+    std::function<void(const ModelSettings&, std::exception_ptr)> reject;
+    // From the engine's worker thread: something went wrong and was mended. Returns soon.
+    std::function<void(Da3ErrorCode, std::string)> mended;
+  };
+
+  ModelLoader(GstElement* element, Host host);
+  ~ModelLoader();
+  ModelLoader(const ModelLoader&) = delete;
+  ModelLoader& operator=(const ModelLoader&) = delete;
+
+  // Opens the model now. Throws EngineError. Call from state changes or the loader's thread.
+  std::shared_ptr<Engine> load(const ModelSettings& settings);
+
+  // Between start() and stop(): loads in the background, then adopt() or reject(). A later request replaces
+  // earlier ones, finished or not. `shape`: what to measure before the model takes over.
+  void start();
+  void request(const ModelSettings& settings, std::optional<Da3Shape> shape);
+  // Measures an engine that is in use in the background; `done` is called on the loader's thread afterwards,
+  // unless stop() comes first. False: not between start() and stop().
+  bool warm_up(std::shared_ptr<Engine> engine, const Da3Shape& shape, std::function<void()> done);
+  // Waits for what runs; what waits is forgotten.
+  void stop();
+
+ private:
+  struct Job {
+    std::optional<ModelSettings> settings;  // to load; else to warm up:
+    std::shared_ptr<Engine> engine;
+    std::optional<Da3Shape> shape;
+    std::function<void()> done;
+  };
+  struct Opened;
+
+  bool add(Job job);
+  void work();
+  void run(Job job);
+  void load_and_hand_out(Job& job);
+  bool superseded() const;
+  void measure(std::shared_ptr<Engine> engine, const Da3Shape& shape);
+  void progress(GstProgressType type, const char* code, const std::string& text);
+  static void on_progress(void* user, Da3ProgressStage stage, double fraction);
+
+  GstElement* const element_;
+  const Host host_;
+  std::set<std::string> notices_posted_;  // by load()
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Job> jobs_;
+  std::thread thread_;
+  bool accepting_ = false;
+  std::shared_ptr<Engine> measuring_;
+};
+
+}  // namespace da3::plugin

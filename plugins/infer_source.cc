@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT
+//
+// The source side of da3infer: a task that takes items in order, waits for the result of each and pushes.
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <string>
+
+#include "common/guard.h"
+#include "infer_reuse.h"
+#include "infer_stream.h"
+
+GST_DEBUG_CATEGORY_EXTERN(gst_da3_infer_debug);
+#define GST_CAT_DEFAULT gst_da3_infer_debug
+
+namespace da3::plugin {
+namespace {
+
+bool starts_segment(GstEvent* event) {
+  return GST_EVENT_TYPE(event) == GST_EVENT_STREAM_START || GST_EVENT_TYPE(event) == GST_EVENT_SEGMENT;
+}
+
+// Frames stay in here for a while: a pool that downstream limits to what it needs itself would run dry.
+void make_room_in_pools(GstQuery* query, guint held) {
+  for (guint i = 0; i < gst_query_get_n_allocation_pools(query); ++i) {
+    GstBufferPool* pool = nullptr;
+    guint size = 0, min = 0, max = 0;
+    gst_query_parse_nth_allocation_pool(query, i, &pool, &size, &min, &max);
+    if (max != 0) gst_query_set_nth_allocation_pool(query, i, pool, size, min, max + held);
+    if (pool) gst_object_unref(pool);
+  }
+}
+
+}  // namespace
+
+gboolean InferStream::activate_source(bool active) {
+  if (active) {
+    open_for_buffers();
+    return gst_pad_start_task(source_pad_, task_entry, this, nullptr);
+  }
+  {
+    const Lock lock(sync_->mutex);
+    flow_ = GST_FLOW_FLUSHING;
+  }
+  sync_->changed.notify_all();
+  return gst_pad_stop_task(source_pad_);
+}
+
+void InferStream::task_entry(gpointer self) {
+  auto* stream = static_cast<InferStream*>(self);
+  try {
+    stream->run_once();
+  } catch (...) {
+    stream->give_up(std::current_exception(), GST_FLOW_ERROR);
+  }
+}
+
+bool InferStream::head_ready() const {
+  if (items_.empty()) return false;
+  const Item& head = items_.front();
+  return head.kind != Kind::frame || head.group->finished();
+}
+
+void InferStream::run_once() {
+  std::vector<std::pair<Da3ErrorCode, std::string>> remarks;
+  std::vector<std::shared_ptr<Engine>> done_with;  // closed without the lock
+  std::optional<Item> item;
+  {
+    Lock lock(sync_->mutex);
+    sync_->changed.wait(lock, [this] { return flow_ != GST_FLOW_OK || head_ready() || !remarks_.empty(); });
+    remarks.swap(remarks_);
+    const auto unused = [](const std::shared_ptr<Engine>& engine) { return engine.use_count() == 1; };
+    const auto first = std::partition(retired_.begin(), retired_.end(), std::not_fn(unused));
+    std::move(first, retired_.end(), std::back_inserter(done_with));
+    retired_.erase(first, retired_.end());
+    if (flow_ != GST_FLOW_OK) {
+      gst_pad_pause_task(source_pad_);
+    } else if (head_ready()) {
+      item = std::move(items_.front());
+      items_.pop_front();
+      in_hand_ = item->buffer != nullptr;
+      if (in_hand_) --frames_queued_;
+      query_running_ = item->kind == Kind::query;
+    }
+  }
+  done_with.clear();
+  for (const auto& [code, text] : remarks) {
+    const bool memory = code == DA3_ERROR_NO_MEMORY;
+    post_warning(element_, memory ? GST_RESOURCE_ERROR : GST_STREAM_ERROR,
+                 memory ? int(GST_RESOURCE_ERROR_NO_SPACE_LEFT) : int(GST_STREAM_ERROR_FAILED), text);
+  }
+  if (!item) return;
+  sync_->changed.notify_all();
+  pump();
+  handle(std::move(*item));
+}
+
+void InferStream::handle(Item item) {
+  switch (item.kind) {
+    case Kind::frame:
+      push_frame(std::move(item));
+      break;
+    case Kind::gap: {
+      {
+        const Lock lock(sync_->mutex);
+        ++figures_.gaps;
+      }
+      BufferPtr buffer = std::move(item.buffer);
+      push_buffer(std::move(buffer), item);
+      break;
+    }
+    case Kind::skipped:
+      push_skipped(std::move(item));
+      break;
+    case Kind::event:
+      // Depth of another scene or size is none to go on with.
+      if (starts_segment(item.event.get()) || GST_EVENT_TYPE(item.event.get()) == GST_EVENT_CAPS) {
+        last_results_.reset();
+      }
+      gst_pad_push_event(source_pad_, item.event.release());
+      break;
+    case Kind::query:
+      answer(item.query);
+      break;
+    case Kind::failure:
+      give_up(item.failure, item.flow);
+      break;
+  }
+}
+
+void InferStream::push_frame(Item item) {
+  if (item.group->expired()) {
+    push_expired(std::move(item));
+    return;
+  }
+  const std::shared_ptr<InferResult> result = item.group->result();
+  // Shares the pixels; only the list of metas is new if somebody else holds this buffer.
+  BufferPtr buffer(gst_buffer_make_writable(item.buffer.release()));
+  const double usable =
+      attach_results(buffer.get(), item.geometry, item.identity, item.group->engine().info(), result);
+  if (usable < 1 && !warned_partly_unusable_) {
+    warned_partly_unusable_ = true;
+    post_warning(element_, GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED,
+                 "Some depth values are not finite or not above 0 (first in frame " +
+                     std::to_string(item.identity.frame) + "); they count as invalid.");
+  }
+  bool keep;
+  {
+    const Lock lock(sync_->mutex);
+    keep = rules_.on_drop == OnDrop::reuse;
+  }
+  last_results_.reset();
+  if (keep) {
+    last_results_.reset(gst_buffer_new());
+    copy_results(buffer.get(), last_results_.get());
+  }
+  if (item.identity.view == 0) learn(*item.group, result->data());
+  item.group.reset();
+  push_buffer(std::move(buffer), item);
+}
+
+// The engine saw that it would come too late, and spent no work on it.
+void InferStream::push_expired(Item item) {
+  Skipped skipped;
+  {
+    const Lock lock(sync_->mutex);
+    ++frames_queued_;  // as skip_item() expects; it is in hand instead
+    skip_item(item, DropReason::late, age(item.arrival, now_locked()), skipped);
+    in_hand_ = item.buffer != nullptr;
+    if (in_hand_) --frames_queued_;
+  }
+  report(std::move(skipped));
+  push_skipped(std::move(item));
+}
+
+void InferStream::push_skipped(Item item) {
+  if (!item.buffer) {
+    push_gap_event(item.times);
+    return;
+  }
+  BufferPtr buffer(gst_buffer_make_writable(item.buffer.release()));
+  const bool reused = last_results_ && reuse_results(last_results_.get(), buffer.get(), item.identity.frame);
+  {
+    const Lock lock(sync_->mutex);
+    ++(reused ? figures_.reused : figures_.passed);
+  }
+  push_buffer(std::move(buffer), item);
+}
+
+void InferStream::push_gap_event(const FrameTimes& times) {
+  discont_ = true;
+  if (!GST_CLOCK_TIME_IS_VALID(times.pts)) return;
+  gst_pad_push_event(source_pad_, gst_event_new_gap(times.pts, times.duration));
+}
+
+void InferStream::push_buffer(BufferPtr buffer, const Item& item) {
+  if (discont_) {
+    buffer.reset(gst_buffer_make_writable(buffer.release()));
+    GST_BUFFER_FLAG_SET(buffer.get(), GST_BUFFER_FLAG_DISCONT);
+    discont_ = false;
+  }
+  {
+    const Lock lock(sync_->mutex);
+    const Stamp now = now_locked();
+    in_hand_ = false;
+    ++figures_.frames_out;
+    figures_.output.add(now.ns);
+    if (item.kind == Kind::frame) figures_.total.add(age(item.arrival, now));
+  }
+  const GstFlowReturn flow = gst_pad_push(source_pad_, buffer.release());
+  if (flow != GST_FLOW_OK) downstream_said(flow);
+  maybe_post_stats();
+}
+
+void InferStream::downstream_said(GstFlowReturn flow) {
+  GST_DEBUG_OBJECT(element_, "downstream returned %s", gst_flow_get_name(flow));
+  bool alone = false;
+  std::deque<Item> dropped;  // goes without the lock
+  {
+    const Lock lock(sync_->mutex);
+    if (flow == GST_FLOW_EOS) {
+      dropped = take_buffers(false);
+      figures_.drop(DropReason::refused,
+                    guint(std::count_if(dropped.begin(), dropped.end(),
+                                        [](const Item& item) { return item.buffer != nullptr; })));
+    } else if (flow_ == GST_FLOW_OK) {
+      flow_ = flow;
+      // Upstream has said its last word and would never hear of it.
+      alone = end_queued_ && (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS);
+      error_posted_ |= alone;
+    }
+  }
+  sync_->changed.notify_all();
+  if (!alone) return;
+  GST_ELEMENT_FLOW_ERROR(element_, flow);
+  gst_pad_push_event(source_pad_, gst_event_new_eos());
+}
+
+// Takes frames out of the list and leaves events: up to the next segment, after which downstream may want
+// frames again, or all. With the lock held; the caller counts them.
+std::deque<InferStream::Item> InferStream::take_buffers(bool all) {
+  std::deque<Item> kept, dropped;
+  bool skipping = true;
+  for (Item& item : items_) {
+    GstEvent* event = item.event.get();
+    if (!all && event && (starts_segment(event) || GST_EVENT_TYPE(event) == GST_EVENT_EOS)) skipping = false;
+    const bool frame = item.kind == Kind::frame || item.kind == Kind::gap || item.kind == Kind::skipped;
+    (skipping && frame ? dropped : kept).push_back(std::move(item));
+  }
+  items_.swap(kept);
+  if (!all) downstream_ended_ = skipping;
+  for (const Item& item : dropped) {
+    if (item.buffer) --frames_queued_;
+    std::erase(waiting_, item.group);
+  }
+  return dropped;
+}
+
+void InferStream::answer(GstQuery* query) {
+  const gboolean result = gst_pad_peer_query(source_pad_, query);
+  if (result && GST_QUERY_TYPE(query) == GST_QUERY_ALLOCATION) make_room_in_pools(query, capacity() + 1);
+  {
+    const Lock lock(sync_->mutex);
+    query_running_ = false;
+    query_answered_ = true;
+    query_result_ = result;
+  }
+  sync_->changed.notify_all();
+}
+
+void InferStream::give_up(std::exception_ptr error, GstFlowReturn flow) {
+  post_error(element_, error);
+  std::deque<Item> dropped;  // goes without the lock
+  {
+    const Lock lock(sync_->mutex);
+    if (flow_ == GST_FLOW_OK) flow_ = flow;
+    error_posted_ = true;
+    const guint before = frames_queued_;
+    dropped = take_buffers(true);
+    figures_.drop(DropReason::error, before - frames_queued_ + (in_hand_ ? 1 : 0));
+    in_hand_ = false;
+  }
+  sync_->changed.notify_all();
+  // Lets a muxer or writer finish what it has.
+  gst_pad_push_event(source_pad_, gst_event_new_eos());
+}
+
+// ---- figures
+// ----------------------------------------------------------------------------------------------------
+
+void InferStream::learn(const InferGroup& group, const Da3ResultData& data) {
+  bool moved;
+  {
+    const Lock lock(sync_->mutex);
+    const Stamp now = now_locked();
+    figures_.learn(data);
+    figures_.wait.add(age(group.closed_at(), group.submitted_at()));
+    completions_.add(now.ns);
+    forward_ns_ = figures_.inference.quantile(0.1);
+    // Without a live source frames wait because there are many, not because anybody is in a hurry.
+    const gint64 waited = live_ ? age(group.closed_at(), group.submitted_at()) + data.queued_ns : 0;
+    moved = latency_.add(waited + data.inference_ns);
+  }
+  if (moved) post_latency();
+}
+
+void InferStream::maybe_post_stats() {
+  const GstClockTime interval = host_.settings().flow.stats_interval;
+  if (interval == 0) return;
+  {
+    const Lock lock(sync_->mutex);
+    const gint64 now = now_locked().ns;
+    if (now - stats_posted_ < gint64(std::min<GstClockTime>(interval, G_MAXINT64))) return;
+    stats_posted_ = now;
+  }
+  gst_element_post_message(element_,
+                           gst_message_new_element(GST_OBJECT_CAST(element_), stats_structure(readings())));
+}
+
+}  // namespace da3::plugin
