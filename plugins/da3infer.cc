@@ -101,15 +101,6 @@ const char* enum_nick(GType type, gint value) {
 // ---- the model
 // ----------------------------------------------------------------------------------------------------
 
-void check_settings(const ModelSettings& wanted) {
-  if (!wanted.model.empty()) return;
-  throw EngineError(
-      DA3_ERROR_SETTINGS,
-      "No model is set. Set the property model to a .safetensors file, a folder, the id of official weights "
-      "(depth-anything/DA3-SMALL, DA3-BASE, DA3-LARGE, DA3-GIANT, DA3MONO-LARGE, DA3METRIC-LARGE, "
-      "DA3NESTED-GIANT-LARGE), or, to try without weights, model=synthetic:da3-small.");
-}
-
 void check_ray_pose(const Da3ModelInfo& info, bool use_ray_pose) {
   if (!use_ray_pose || (info.outputs & DA3_OUTPUT_RAY)) return;
   throw EngineError(
@@ -170,7 +161,6 @@ void ensure_engine(GstDa3Infer* self) {
     opened = state.opened;
     engine = state.engine;
   }
-  check_settings(wanted);
   if (engine && opened == wanted) {
     check_engine(self, *engine);
     return;

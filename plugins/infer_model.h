@@ -22,7 +22,7 @@ namespace da3::plugin {
 
 // What an engine is opened with.
 struct ModelSettings {
-  std::string model;
+  std::string model = "da3-demo";  // the checkpoint that ships
   std::string device = "auto";
   Da3Precision precision = DA3_PRECISION_AUTO;
   guint max_batch = 0;

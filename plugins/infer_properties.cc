@@ -30,10 +30,11 @@ void install_model(GObjectClass* klass, const ModelSettings& defaults) {
       klass, PROP_INFER_MODEL,
       g_param_spec_string(
           "model", "Model",
-          "A .safetensors file, a folder with config.json, the id of a Hugging Face repository in the "
+          "da3-demo (the small checkpoint that ships), a .safetensors file, a folder with config.json, the "
+          "id of a Hugging Face repository in the "
           "local cache (depth-anything/DA3-SMALL), or synthetic:NAME (untrained: synthetic:da3-small). "
           "While playing the new one loads in the background and takes over without losing a frame",
-          nullptr, playing()));
+          defaults.model.c_str(), playing()));
   g_object_class_install_property(
       klass, PROP_INFER_DEVICE,
       g_param_spec_string(
@@ -153,6 +154,7 @@ bool set_model_property(ModelSettings& model, guint id, const GValue* value) {
   switch (id) {
     case PROP_INFER_MODEL:
       model.model = text_of(value);
+      if (model.model.empty()) model.model = ModelSettings{}.model;
       return true;
     case PROP_INFER_DEVICE:
       model.device = text_of(value);

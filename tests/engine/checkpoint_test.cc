@@ -7,6 +7,7 @@
 
 #include <chrono>
 
+#include "engine/checkpoint/locate.h"
 #include "temp_files.h"
 
 using da3::Checkpoint;
@@ -261,12 +262,100 @@ TEST_SUITE("shards") {
   }
 }
 
+namespace {
+
+// A checkpoint of one tensor, told apart by its value, in FOLDER/da3-demo.
+std::string ship(const TempDir& temp, const std::string& folder, float value) {
+  temp.write(folder + "/da3-demo/model.safetensors", safetensors({{"a", {value}}}));
+  temp.write(folder + "/da3-demo/config.json", "{\"folder\":\"" + folder + "\"}");
+  return temp / folder;
+}
+
+float value_of(const std::string& model) {
+  return *static_cast<const float*>(Checkpoint::open(model)->tensors().at("a").data);
+}
+
+}  // namespace
+
+TEST_SUITE("the checkpoint that ships") {
+  TEST_CASE("by name, and when no model is given") {
+    const TempDir temp;
+    const Variable path("DA3_MODEL_PATH", ship(temp, "models", 7));
+    for (const char* model : {"", "da3-demo"}) {
+      CHECK(value_of(model) == 7);
+      CHECK(Checkpoint::open(model)->config_json().value() == "{\"folder\":\"models\"}");
+      CHECK(Checkpoint::open(model)->source() == temp / "models/da3-demo");
+    }
+  }
+
+  TEST_CASE("the first folder that has it wins; empty ones and those without it are passed over") {
+    const TempDir temp;
+    const std::string second = ship(temp, "second", 2), third = ship(temp, "third", 3);
+    const Variable path("DA3_MODEL_PATH", "::" + temp.mkdir("first") + ":" + second + ":" + third);
+    CHECK(value_of("") == 2);
+  }
+
+  TEST_CASE("a folder of that name where the program runs is not meant") {
+    const TempDir temp;
+    ship(temp, ".", 1);
+    const Variable path("DA3_MODEL_PATH", ship(temp, "models", 2));
+    const fs::path before = fs::current_path();
+    fs::current_path(temp.path());
+    CHECK(value_of("da3-demo") == 2);
+    CHECK(value_of("./da3-demo") == 1);
+    fs::current_path(before);
+  }
+
+  TEST_CASE("a tilde is the home folder") {
+    const TempDir temp;
+    ship(temp, "models", 4);
+    const Variable home("HOME", temp.path().string()), path("DA3_MODEL_PATH", "~/models");
+    CHECK(value_of("") == 4);
+  }
+
+  TEST_CASE("the installation is found from where its module lies, behind the variable") {
+    const TempDir temp;
+    const std::string installed = temp.mkdir("prefix/share/gst-da3/models");
+    const Variable path("DA3_MODEL_PATH", temp / "mine");
+    for (const char* module : {"prefix/lib/any-linux-gnu/gst-da3/libda3engine.so",
+                               "prefix/lib64/gst-da3/x.so", "prefix/bin/da3-train"}) {
+      const auto folders = da3::model_folders(temp / module);
+      REQUIRE(folders.size() >= 2);
+      CHECK(folders[0] == temp / "mine");
+      CHECK(folders[1] == installed);
+    }
+    // Too deep, or beside the prefix: only the folder it was configured for is left.
+    CHECK(da3::model_folders(temp / "prefix/a/b/c/d/e/x.so").size() == 2);
+    CHECK(da3::model_folders(temp / "x.so").size() == 2);
+  }
+
+  TEST_CASE("one that is there and unusable is said to be, and not passed over") {
+    const TempDir temp;
+    temp.write("broken/da3-demo/config.json", "{}");
+    temp.mkdir("dangling");
+    temp.link("nowhere", "dangling/da3-demo");
+    const std::string good = ship(temp, "good", 1);
+    {
+      const Variable path("DA3_MODEL_PATH", temp / "broken" + ":" + good);
+      CHECK(says(failure_of(""), "holds no *.safetensors file"));
+    }
+    const Variable path("DA3_MODEL_PATH", temp / "dangling" + ":" + good);
+    CHECK(says(failure_of(""), "does not exist"));
+  }
+}
+
 TEST_SUITE("missing and unreadable") {
-  TEST_CASE("no model") {
-    const Failure failure = failure_of("");
-    CHECK(failure.code == DA3_ERROR_NOT_FOUND);
-    CHECK(says(failure, "No model is given"));
-    CHECK(says(failure, "synthetic:da3-small"));
+  TEST_CASE("no model, and the one that ships is not there") {
+    const TempDir temp;
+    const Variable path("DA3_MODEL_PATH", temp / "one" + ":" + temp / "two");
+    for (const char* model : {"", "da3-demo"}) {
+      const Failure failure = failure_of(model);
+      CHECK(failure.code == DA3_ERROR_NOT_FOUND);
+      CHECK(says(failure, temp / "one/da3-demo"));
+      CHECK(says(failure, temp / "two/da3-demo"));
+      CHECK(says(failure, "DA3_MODEL_PATH"));
+      CHECK(says(failure, "synthetic:da3-small"));
+    }
   }
 
   TEST_CASE("a synthetic model is not opened here") {

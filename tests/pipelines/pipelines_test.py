@@ -105,10 +105,11 @@ class Recipe(unittest.TestCase):
         reader = BUILD / "pipelines" / "depth_reader"
         if not reader.exists():
             self.skipTest("built without gstreamer-app")
-        done = subprocess.run([str(reader), "videotestsrc num-buffers=3 ! da3infer"], text=True, capture_output=True,
-                              timeout=60, check=False)
+        environment = dict(os.environ, DA3_ENGINE_PATH=os.environ["DA3_STUB_ENGINE"])
+        done = subprocess.run([str(reader), "videotestsrc num-buffers=3 ! da3infer model=nonesuch"], env=environment,
+                              text=True, capture_output=True, timeout=60, check=False)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("No model is set", done.stderr)
+        self.assertIn("'nonesuch' is not there", done.stderr)
 
     def test_no_argument(self):
         for recipe in ("video-file.sh", "image-sequence.sh", "lossless-recording.sh"):

@@ -8,8 +8,10 @@
 //   a repository id  owner/name[@revision]: looked up in the local Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
 //                    $XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub), newest refs/main snapshot; never
 //                    fetched from the network
+//   da3-demo         the checkpoint that ships, as does ""; looked for in the folders of $DA3_MODEL_PATH, then
+//                    where gst-da3 is installed
 //   synthetic:NAME[?seed=N]  any built-in configuration, filled by a formula (synthetic.h)
-// A path that exists wins over a repository id.
+// A path that exists wins over a repository id; ./da3-demo is a path.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/checkpoint/locate.h"
 
+#include <dlfcn.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <sstream>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -410,6 +412,41 @@ Location at_repository(const Repository& repository) {
             hint);
 }
 
+// --- the checkpoint that ships
+// -------------------------------------------------------------------------------
+
+// Only to have an address in this file.
+void here() {}
+
+std::string own_file() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&here), &info) == 0 || info.dli_fname == nullptr) return "";
+  std::error_code error;
+  // The program itself is named as it was called.
+  const fs::path file = fs::canonical(info.dli_fname, error);
+  return error ? "" : file.string();
+}
+
+Location at_shipped() {
+  std::string searched;
+  for (const std::string& base : model_folders()) {
+    const fs::path folder = fs::path(base) / kShippedModel;
+    const Status status = status_of(folder);
+    if (status.broken || (status.error != 0 && status.error != ENOENT && status.error != ENOTDIR))
+      throw EngineError(DA3_ERROR_OPEN_READ, "The model " + folder.string() + " cannot be reached: " +
+                                                 (status.broken ? "it is a link to " + link_target(folder) +
+                                                                      ", which does not exist"
+                                                                : std::strerror(status.error)));
+    if (status.folder) return at_folder(folder, folder);
+    searched += (searched.empty() ? "" : ", ") + folder.string();
+  }
+  not_found(
+      "The model da3-demo, which ships with gst-da3 and is the default, is not there (searched " + searched +
+      "); install gst-da3 or name the folder that holds da3-demo in DA3_MODEL_PATH, or set the model to a "
+      "*.safetensors file, a folder, a Hugging Face repository id such as " +
+      kOwner + "/DA3-SMALL, or synthetic:da3-small for untrained weights");
+}
+
 // --- what is not there
 // ---------------------------------------------------------------------------------------
 
@@ -467,11 +504,29 @@ std::string without_scheme(const std::string& model) {
 
 }  // namespace
 
+std::vector<std::string> model_folders(const std::string& module) {
+  std::vector<std::string> folders;
+  const auto add = [&](const fs::path& folder) {
+    const std::string text = folder.lexically_normal().string();
+    if (std::find(folders.begin(), folders.end(), text) == folders.end()) folders.push_back(text);
+  };
+  std::istringstream variable(environment("DA3_MODEL_PATH"));
+  for (std::string folder; std::getline(variable, folder, ':');)
+    if (!folder.empty()) add(expand_home(folder));
+  // PREFIX/lib/x86_64-linux-gnu/gst-da3/x.so, PREFIX/lib/gst-da3/x.so or PREFIX/bin/x
+  const fs::path data = fs::path(DA3_DATADIR) / "gst-da3" / "models";
+  fs::path prefix = module.empty() ? own_file() : module;
+  for (int level = 0; level < 4 && prefix.has_relative_path() && !fs::path(DA3_DATADIR).is_absolute();
+       ++level) {
+    prefix = prefix.parent_path();
+    if (status_of(prefix / data).folder) add(prefix / data);
+  }
+  add(fs::path(DA3_PREFIX) / data);
+  return folders;
+}
+
 Location locate(const std::string& model) {
-  if (model.empty())
-    not_found(
-        "No model is given; set it to a *.safetensors file, a folder, a Hugging Face repository id such as " +
-        std::string(kOwner) + "/DA3-SMALL, or synthetic:da3-small for untrained weights");
+  if (model.empty() || model == kShippedModel) return at_shipped();
   if (model.starts_with("synthetic:"))
     wrong("The model " + model +
           " is a formula, not a checkpoint; it is made by the engine and cannot be opened as "

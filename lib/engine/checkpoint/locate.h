@@ -4,8 +4,12 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace da3 {
+
+// The checkpoint that ships with gst-da3, as a model string; an empty one means the same.
+constexpr const char* kShippedModel = "da3-demo";
 
 struct Location {
   std::string weights;  // the *.safetensors or *.safetensors.index.json file
@@ -16,5 +20,10 @@ struct Location {
 
 // Throws EngineError (see Checkpoint::open).
 Location locate(const std::string& model);
+
+// Folders that may hold kShippedModel, in the order of search: those of $DA3_MODEL_PATH (separated by
+// colons), DATADIR/gst-da3/models of the installation that the file `module` is part of, wherever it was
+// moved, and the folder it was configured for. `module` "": the file that holds this function.
+std::vector<std::string> model_folders(const std::string& module = {});
 
 }  // namespace da3
