@@ -133,7 +133,7 @@ TEST_CASE("safetensors: what is written is read again") {
   const auto c = Checkpoint::open(dir / "a.safetensors");
   REQUIRE(c->tensors().size() == 3);
   const TensorView& v = c->tensors().at("a");
-  CHECK(v.shape == std::vector<int64_t>{2, 3});
+  CHECK(v.shape == std::vector<int64_t>({2, 3}));
   CHECK(std::equal(a.begin(), a.end(), static_cast<const float*>(v.data)));
   CHECK(reinterpret_cast<uintptr_t>(v.data) % sizeof(float) == 0);
   CHECK(c->metadata().at("format") == "pt");
