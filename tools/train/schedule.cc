@@ -52,7 +52,7 @@ StepPlan Schedule::plan(int64_t step) const {
   const double side = p.long_side;
   out.width = multiple_of_patch(shape == 2 || shape == 3 ? side * 7 / 9 : side);
   out.height = multiple_of_patch(shape == 0 || shape == 2 ? side * 7 / 9 : shape == 1 ? side * 5 / 9 : side);
-  out.ray = rng.chance(0.5);
+  out.ray = rng.chance(0.35);
   out.known_cameras = out.views > 1 && rng.chance(0.1);
 
   const double total = double(steps()), at = double(step);
