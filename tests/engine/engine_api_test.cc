@@ -403,7 +403,7 @@ TEST_SUITE("open") {
 
   TEST_CASE("a caller of another interface version") {
     Da3EngineConfig config{};
-    config.struct_size = sizeof config - 1;
+    config.struct_size = DA3_ENGINE_CONFIG_SIZE_1 - 1;
     config.model = "synthetic:da3-small";
     CHECK(refusal_of([&] { EngineModule::instance().open(config); }).code == DA3_ERROR_LIBRARY);
   }
@@ -796,7 +796,7 @@ TEST_SUITE("requests that are refused") {
     request.views = nullptr;
     CHECK(submit_refusal(*engine, request).says("incomplete"));
     request = pictures.request();
-    request.struct_size = sizeof request - 4;
+    request.struct_size = DA3_REQUEST_SIZE_1 - 4;
     CHECK(submit_refusal(*engine, request).code == DA3_ERROR_SETTINGS);
     request = pictures.request();  // no done()
     CHECK(refusal_of([&] { engine->submit(request); }).code == DA3_ERROR_SETTINGS);

@@ -2,6 +2,7 @@
 //
 // engine.h on top of EngineCore. The only place where the border is crossed: nothing throws out of these
 // functions.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -15,6 +16,8 @@
 
 struct Da3Engine {
   std::unique_ptr<da3::Client> client;
+  std::shared_ptr<da3::EngineCore> core;
+  int64_t keep_ns = 0;  // after close()
   Da3ModelInfo info{};
   // What the pointers in `info` point to.
   std::string device, runtime;
@@ -77,14 +80,22 @@ int number_in(const Enumeration& value) {
   return number;
 }
 
-uint32_t choose_max_batch(uint32_t wanted, at::Device device) {
-  if (wanted > 0) return wanted;
-  // A CPU is busy with one image; a GPU is not.
-  return device.is_cpu() ? 1 : 4;
+// A structure of a caller who may know fewer fields: those it does not know are 0.
+template <typename Struct>
+Struct as_known(const Struct& given) {
+  Struct out{};
+  std::memcpy(&out, &given, std::min<size_t>(given.struct_size, sizeof out));
+  return out;
+}
+template <typename Struct>
+void give(const Struct& from, Struct* to) {
+  const uint32_t size = to->struct_size;
+  std::memcpy(to, &from, std::min<size_t>(size, sizeof from));
+  if (size >= sizeof size) to->struct_size = size;
 }
 
 void fill_info(Da3Engine* engine) {
-  const Model& m = engine->client->core->model();
+  const Model& m = engine->core->model();
   Da3ModelInfo& info = engine->info;
   engine->device = m.device.str();
   engine->runtime = describe_runtime();
@@ -98,61 +109,83 @@ void fill_info(Da3Engine* engine) {
   info.precision = m.precision;
   info.kind = m.config.nested() ? DA3_KIND_METRIC : DA3_KIND_RELATIVE;
   info.outputs = deliverable_outputs(m.config);
-  info.max_batch = engine->client->max_batch;
+  info.max_batch = engine->client->max_batch > 0 ? engine->client->max_batch : engine->core->limit();
   info.synthetic = m.synthetic;
   info.focal_normalised = m.config.focal_normalised;
   info.parameters = m.parameters;
 }
 
-Da3Engine* open_engine(const Da3EngineConfig* config, Da3Error* error) {
+void check(const Da3EngineConfig& config) {
+  if (!config.model || !*config.model)
+    throw EngineError(DA3_ERROR_SETTINGS,
+                      "No model given. Give a safetensors file, a folder, a repository id such as "
+                      "depth-anything/DA3-SMALL, or synthetic:da3-small to try things out.");
+  const int precision = number_in(config.precision);
+  if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_BF16)
+    throw EngineError(DA3_ERROR_SETTINGS, "There is no precision number " + std::to_string(precision) + ".");
+  if (!(config.memory_fraction >= 0 && config.memory_fraction <= 1))
+    throw EngineError(DA3_ERROR_SETTINGS, "memory-fraction is " + std::to_string(config.memory_fraction) +
+                                              "; give a part of the free memory, above 0 and at most 1.");
+  if (config.cache_ttl_ms < 0)
+    throw EngineError(DA3_ERROR_SETTINGS, "cache-ttl is negative; give milliseconds, or 0 to keep nothing.");
+}
+
+Da3Engine* open_engine(const Da3EngineConfig* given, Da3Error* error) {
   Da3Engine* out = nullptr;
   guarded(error, [&] {
-    if (!config || config->struct_size < sizeof(Da3EngineConfig))
+    if (!given || given->struct_size < DA3_ENGINE_CONFIG_SIZE_1)
       throw EngineError(DA3_ERROR_LIBRARY, "The engine module is newer than its caller.");
-    const Notice notice = [config](const std::string& text) {
-      if (config->notice) config->notice(config->user, text.c_str());
+    const Da3EngineConfig config = as_known(*given);
+    check(config);
+    const Notice notice = [&config](const std::string& text) {
+      if (config.notice) config.notice(config.user, text.c_str());
     };
-    if (!config->model || !*config->model)
-      throw EngineError(DA3_ERROR_SETTINGS,
-                        "No model given. Give a safetensors file, a folder, a repository id such as "
-                        "depth-anything/DA3-SMALL, or synthetic:da3-small to try things out.");
-    const int precision = number_in(config->precision);
-    if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_BF16)
-      throw EngineError(DA3_ERROR_SETTINGS,
-                        "There is no precision number " + std::to_string(precision) + ".");
-    if (!set_threads(config->threads))
+    const Progress progress = [&config](double part) {
+      if (config.progress) config.progress(config.user, DA3_PROGRESS_LOADING, part);
+    };
+    progress(0);
+    if (!set_threads(config.threads))
       notice("The number of CPU threads was set by an earlier user of this process and stays as it is.");
     const ModelRequest request =
-        resolve_model(config->model, config->device ? config->device : "auto", config->precision);
+        resolve_model(config.model, config.device ? config.device : "auto", config.precision);
+    if (config.cache_memory_limit > 0) EngineCore::registry().set_limit(config.cache_memory_limit);
     auto engine = std::make_unique<Da3Engine>();
     engine->client = std::make_unique<Client>();
-    engine->client->core = EngineCore::get(request, notice);
-    engine->client->max_batch = choose_max_batch(config->max_batch, request.device);
+    engine->client->max_batch = config.max_batch;
+    engine->client->warning = config.warning;
+    engine->client->progress = config.progress;
+    engine->client->user = config.user;
+    engine->keep_ns = int64_t(config.cache_ttl_ms) * 1'000'000;
+    engine->core = EngineCore::acquire(request, notice, progress);
+    if (config.memory_fraction > 0) engine->core->set_memory_fraction(config.memory_fraction);
     fill_info(engine.get());
+    progress(1);
     out = engine.release();
   });
   return out;
 }
 
 // Takes the waiting requests of this client (and stream, if not null) out and tells their owners.
-void cancel_waiting(Client& client, const void* stream, bool all) {
-  auto items = client.core->queue().remove(
-      [&](const Item& item) { return item.client == &client && (all || item.stream == stream); });
+void cancel_waiting(Da3Engine& engine, const void* stream, bool all) {
+  auto items = engine.core->queue().remove(
+      [&](const Item& item) { return item.client == engine.client.get() && (all || item.stream == stream); });
   for (Item& item : items) deliver(item, DA3_ERROR_CANCELLED, "Cancelled.");
 }
 
 void close_engine(Da3Engine* engine) {
   if (!engine) return;
   guarded(nullptr, [&] {
-    cancel_waiting(*engine->client, nullptr, true);
+    cancel_waiting(*engine, nullptr, true);
     engine->client->wait_all();
+    engine->core->queue().end_streams(engine->client.get());
+    EngineCore::registry().release(std::move(engine->core), engine->keep_ns);
   });
   delete engine;
 }
 
 void cancel_stream(Da3Engine* engine, const void* stream) {
   guarded(nullptr, [&] {
-    cancel_waiting(*engine->client, stream, false);
+    cancel_waiting(*engine, stream, false);
     engine->client->wait(stream);
   });
 }
@@ -200,7 +233,7 @@ void check_cameras(const Da3Request& r) {
 }
 
 void check(const Da3Request& r, const Model& model) {
-  if (r.struct_size < sizeof(Da3Request) || !r.done || !r.views || r.n_views == 0)
+  if (!r.done || !r.views || r.n_views == 0)
     throw EngineError(DA3_ERROR_SETTINGS, "The request is incomplete.");
   if (r.width < DA3_PATCH_SIZE || r.height < DA3_PATCH_SIZE || r.width % DA3_PATCH_SIZE ||
       r.height % DA3_PATCH_SIZE)
@@ -234,8 +267,13 @@ void check(const Da3Request& r, const Model& model) {
 
 int submit_request(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
   return guarded(error, [&] {
-    const Da3Request& r = *request;
-    check(r, engine->client->core->model());
+    if (request->struct_size < DA3_REQUEST_SIZE_1)
+      throw EngineError(DA3_ERROR_SETTINGS, "The request is incomplete.");
+    const Da3Request r = as_known(*request);
+    check(r, engine->core->model());
+    if (r.flags & ~uint32_t(DA3_REQUEST_DROP_EXPIRED))
+      throw EngineError(DA3_ERROR_SETTINGS, "The request has flags that this engine does not know.");
+    if (r.deadline_ns < 0) throw EngineError(DA3_ERROR_SETTINGS, "The request's deadline is negative.");
     Item item;
     item.client = engine->client.get();
     item.stream = r.stream;
@@ -250,12 +288,123 @@ int submit_request(Da3Engine* engine, const Da3Request* request, Da3Error* error
       item.intrinsics.assign(r.intrinsics, r.intrinsics + size_t(r.n_views) * 9);
     }
     item.max_batch = engine->client->max_batch;
+    if (r.deadline_ns > 0) item.deadline = r.deadline_ns;
+    item.droppable = (r.flags & DA3_REQUEST_DROP_EXPIRED) != 0;
     item.done = r.done;
     item.user = r.user;
-    item.submitted = std::chrono::steady_clock::now();
     engine->client->begin(r.stream);
-    engine->client->core->queue().push(std::move(item));
+    engine->core->queue().push(std::move(item));
   });
+}
+
+void begin_stream(Da3Engine* engine, const void* stream, const Da3Stream* given) {
+  guarded(nullptr, [&] {
+    const Da3Stream description = given ? as_known(*given) : Da3Stream{};
+    engine->core->queue().stream_begin(
+        engine->client.get(), stream,
+        {description.max_pending, std::max<int64_t>(0, description.interval_ns)});
+  });
+}
+
+void end_stream(Da3Engine* engine, const void* stream) {
+  guarded(nullptr, [&] { engine->core->queue().stream_end(engine->client.get(), stream); });
+}
+
+void drain_stream(Da3Engine* engine, const void* stream) {
+  guarded(nullptr, [&] { engine->core->queue().drain(engine->client.get(), stream); });
+}
+
+void fill_stats(const Da3Engine* engine, Da3EngineStats* out) {
+  guarded(nullptr, [&] {
+    const EngineCore& core = *engine->core;
+    const FormerCounters c = core.queue().counters();
+    const RegistryCounters cache = EngineCore::registry().counters();
+    const DeviceMemory memory = core.memory();
+    Da3EngineStats s{};
+    s.users = EngineCore::registry().users(&core);
+    s.streams = c.streams;
+    s.waiting = c.waiting;
+    s.running = c.running;
+    s.submitted = c.submitted;
+    s.completed = c.completed;
+    s.failed = c.failed;
+    s.cancelled = c.cancelled;
+    s.expired = c.expired;
+    s.batches = c.batches;
+    std::copy(c.histogram.begin(), c.histogram.end(), s.batch_histogram);
+    s.memory_retries = c.memory_retries;
+    s.service = c.service.quantiles();
+    s.queue_wait = c.queue_wait.quantiles();
+    s.memory_weights = core.weight_bytes();
+    s.memory_used = memory.used;
+    s.memory_free = memory.free;
+    s.memory_budget = core.memory_budget() == kUnlimitedMemory ? 0 : core.memory_budget();
+    s.cache_hits = cache.hits;
+    s.cache_misses = cache.misses;
+    s.cache_evictions = cache.evictions;
+    s.cache_memory = cache.unused_bytes;
+    give(s, out);
+  });
+}
+
+// The pixels of a made-up picture: shades, so that no branch of the network sees a constant.
+std::vector<uint8_t> made_up_picture(int width, int height) {
+  std::vector<uint8_t> pixels(size_t(width) * size_t(height) * 3);
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = uint8_t((i * 2654435761u) >> 24);
+  return pixels;
+}
+
+Item item_like(const Da3Engine* engine, const Da3Shape& shape, const uint8_t* pixels) {
+  Item item;
+  item.client = engine->client.get();
+  item.views.assign(shape.n_views, {pixels, shape.width * 3});
+  item.width = shape.width;
+  item.height = shape.height;
+  item.outputs = shape.outputs | DA3_OUTPUT_DEPTH;
+  item.use_ray_pose = shape.use_ray_pose != 0;
+  item.max_batch = engine->client->max_batch;
+  return item;
+}
+
+void fill_shape_stats(const Da3Engine* engine, const Da3Shape* shape, Da3ShapeStats* out) {
+  guarded(nullptr, [&] {
+    const Da3Shape known = as_known(*shape);
+    engine->core->queue().shape_stats(item_like(engine, known, nullptr), out);
+  });
+}
+
+int warm_up_engine(Da3Engine* engine, const Da3Shape* given, Da3Error* error) {
+  return guarded(error, [&] {
+    const Da3Shape shape = as_known(*given);
+    constexpr uint32_t kMostViews = 1u << 16;
+    const std::vector<Da3View> none(std::min(shape.n_views, kMostViews),
+                                    {reinterpret_cast<const uint8_t*>(""), 0x7fffffff});
+    Da3Request request{};
+    request.struct_size = sizeof request;
+    request.views = none.data();
+    request.n_views = uint32_t(none.size());
+    request.width = shape.width;
+    request.height = shape.height;
+    request.outputs = shape.outputs;
+    request.use_ray_pose = shape.use_ray_pose;
+    request.ref_view_strategy = DA3_REF_VIEW_SADDLE_BALANCED;
+    request.done = [](void*, Da3Result*, const Da3Error*) {};
+    check(request, engine->core->model());
+    const std::vector<uint8_t> pixels = made_up_picture(shape.width, shape.height);
+    const uint32_t most = shape.max_batch > 0 ? shape.max_batch : engine->info.max_batch;
+    Client& client = *engine->client;
+    const uint32_t stops = client.warm_up_stops;
+    const bool complete = engine->core->worker().warm_up(
+        item_like(engine, shape, pixels.data()), most, [&] { return client.warm_up_stops != stops; },
+        [&](double part) {
+          if (client.progress) client.progress(client.user, DA3_PROGRESS_WARM_UP, part);
+        });
+    if (!complete) throw EngineError(DA3_ERROR_CANCELLED, "The warm-up was stopped.");
+  });
+}
+
+void stop_warm_up(Da3Engine* engine) {
+  ++engine->client->warm_up_stops;
 }
 
 void clear_error(Da3Error* error) {
@@ -275,12 +424,16 @@ const char* runtime_text() {
 
 extern "C" const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
   static const Da3EngineApi api = {
-      DA3_ENGINE_ABI,      sizeof(Da3EngineApi),
-      da3::runtime_text,   da3::open_engine,
-      da3::close_engine,   [](const Da3Engine* engine) -> const Da3ModelInfo* { return &engine->info; },
-      da3::submit_request, da3::cancel_stream,
-      da3::result_data,    da3::result_ref,
-      da3::result_unref,   da3::clear_error,
+      DA3_ENGINE_ABI,        sizeof(Da3EngineApi),
+      da3::runtime_text,     da3::open_engine,
+      da3::close_engine,     [](const Da3Engine* engine) -> const Da3ModelInfo* { return &engine->info; },
+      da3::submit_request,   da3::cancel_stream,
+      da3::result_data,      da3::result_ref,
+      da3::result_unref,     da3::clear_error,
+      da3::begin_stream,     da3::end_stream,
+      da3::drain_stream,     da3::fill_stats,
+      da3::fill_shape_stats, da3::warm_up_engine,
+      da3::stop_warm_up,
   };
   return abi == DA3_ENGINE_ABI ? &api : nullptr;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Decides which items share a forward pass. The seam for smarter schedulers: the worker only asks for the
-// next batch. No LibTorch.
+// The place where requests wait: a Scheduler with a lock, a clock and the requests themselves. No LibTorch.
 #pragma once
 
 #include <chrono>
@@ -9,15 +8,17 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <memory>
+#include <map>
 #include <mutex>
+#include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/api/engine.h"
+#include "engine/runtime/client.h"
+#include "engine/runtime/scheduler.h"
 
 namespace da3 {
-
-struct Client;  // one reference to an engine
 
 // A request as it waits: its own copy of everything but the pixels.
 struct Item {
@@ -29,31 +30,118 @@ struct Item {
   Da3RefViewStrategy ref_view_strategy = DA3_REF_VIEW_SADDLE_BALANCED;
   bool use_ray_pose = false;
   std::vector<float> extrinsics, intrinsics;  // empty: unknown cameras
-  uint32_t max_batch = 1;
+  uint32_t max_batch = 0;                     // 0: learned
+  int64_t deadline = kNever;
+  bool droppable = false;
   Da3DoneFunc done = nullptr;
   void* user = nullptr;
-  std::chrono::steady_clock::time_point submitted;
+  int64_t submitted = 0;  // ns of the former's clock; set by push()
+  uint64_t id = 0;        // set by push()
 
   // May share a forward pass with `other`.
-  bool compatible(const Item& other) const;
+  bool compatible(const Item& other) const { return kind() == other.kind(); }
+  using Cost = std::tuple<int32_t, int32_t, size_t, uint32_t, bool>;
+  using Kind = std::tuple<Cost, int, bool>;
+  Cost cost() const { return {width, height, views.size(), outputs, use_ray_pose}; }
+  Kind kind() const { return {cost(), int(ref_view_strategy), !extrinsics.empty()}; }
 };
 
-// Takes the oldest item and whatever compatible items wait already; never waits for more. Items of one stream
-// keep their order. Thread-safe.
+// Time as the former sees it; tests have their own.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual int64_t now() const {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+  // Until `time`, or sooner.
+  virtual void wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& guard,
+                          int64_t time) {
+    changed.wait_until(guard, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(time)));
+  }
+  static Clock& real();
+};
+
+// What became of requests and passes.
+struct FormerCounters {
+  uint64_t submitted = 0, completed = 0, failed = 0, cancelled = 0, expired = 0, batches = 0,
+           memory_retries = 0;
+  std::array<uint64_t, DA3_BATCH_BUCKETS> histogram{};
+  uint32_t waiting = 0, running = 0, streams = 0;
+  RecentValues<512> service, queue_wait;
+};
+
+// Thread-safe, but next() and what follows it are for one thread: the worker.
 class BatchFormer {
  public:
+  // `limit`: largest batch that is learned.
+  explicit BatchFormer(uint32_t limit = 64, Clock& clock = Clock::real())
+      : limit_(limit), clock_(clock), core_(limit) {}
+
   void push(Item item);
-  // Blocks until there is an item (then at least one is returned) or stop() was called (then empty).
-  std::vector<Item> next();
-  // Takes out the waiting items for which `predicate` holds, in order.
+  // Takes out the waiting items for which `predicate` holds, in order; counted as cancelled.
   std::vector<Item> remove(const std::function<bool(const Item&)>& predicate);
+  void stream_begin(const Client* client, const void* stream, const StreamTraits& traits);
+  void stream_end(const Client* client, const void* stream);
+  void end_streams(const Client* client);  // all of it
+  void drain(const Client* client, const void* stream);
+  // Runs `task` between two batches on the thread that calls next(). Not after stop().
+  bool add_task(std::function<void()> task);
   void stop();
 
+  struct Work {
+    std::vector<Item> batch, expired;
+    std::function<void()> task;
+    bool stopped = false;
+  };
+  // Blocks until there is something to do. Tasks and batches take turns. After stop(): what waits is handed
+  // out first, then `stopped`.
+  Work next();
+  // A batch, or a part of one, is through: it took `time`, needed `bytes` (0 = not known) and `failed` or
+  // not. Call before its items are delivered.
+  void finished(const std::vector<Item>& items, int64_t started, int64_t time, uint64_t bytes, bool failed);
+  // It did not fit into memory and will be tried in parts. True if a new limit was learned.
+  bool out_of_memory(const std::vector<Item>& items);
+  // A pass that nobody asked for (warm-up).
+  void measured(const Item& like, uint32_t batch, int64_t time, uint64_t bytes);
+  void set_memory_budget(uint64_t bytes);
+
+  FormerCounters counters() const;
+  // Of the kind of `like`, as far as struct_size.
+  void shape_stats(const Item& like, Da3ShapeStats* out) const;
+  // What is learned about batches of the kind of `like`.
+  uint32_t cap(const Item& like, bool explore);
+  int64_t now() const { return clock_.now(); }
+
  private:
-  std::mutex lock_;
+  struct Learned {
+    uint32_t index;
+    uint64_t used = 0;  // for forgetting
+    RecentValues<256> service, queue_wait;
+  };
+  uint64_t stream_id(const Client* client, const void* stream);
+  Learned& learned(const Item& like);
+  const Learned* find_learned(const Item& like) const;
+  uint32_t kind_of(const Item& item);
+  Item take(uint64_t id);
+  void forget_kinds();
+
+  const uint32_t limit_;
+  Clock& clock_;
+  mutable std::mutex lock_;
   std::condition_variable changed_;
-  std::deque<Item> waiting_;
-  bool stopped_ = false;
+  mutable Scheduler core_;
+  std::unordered_map<uint64_t, Item> waiting_;
+  std::unordered_map<uint64_t, Job> running_;
+  std::map<std::pair<const Client*, const void*>, uint64_t> streams_;
+  std::map<Item::Kind, uint32_t> kinds_;
+  std::map<Item::Cost, Learned> learned_;
+  std::deque<std::function<void()>> tasks_;
+  FormerCounters counters_;
+  uint64_t next_id_ = 1, next_stream_ = 1, uses_ = 0;
+  uint32_t next_kind_ = 1;
+  bool stopped_ = false, task_was_last_ = false;
 };
 
 }  // namespace da3

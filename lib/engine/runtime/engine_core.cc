@@ -3,131 +3,125 @@
 
 #include <c10/core/InferenceMode.h>
 
-#include <algorithm>
-#include <map>
+#include <new>
 
 #include "engine/api/engine_error.h"
+#include "engine/runtime/inference.h"
+#include "engine/runtime/memory.h"
 #include "engine/runtime/result.h"
 
 namespace da3 {
 namespace {
 
-// One entry per model ever asked for; loading holds the entry's lock only.
-struct Slot {
-  std::mutex loading;
-  std::weak_ptr<EngineCore> core;
-};
+constexpr int64_t kLookInterval = 250'000'000;  // ns between two looks at the free memory
+// Beyond these no network of this family gains.
+constexpr uint32_t kLimitCpu = 8, kLimitGpu = 32;
 
-std::shared_ptr<Slot> slot_for(const std::string& key) {
-  static std::mutex lock;
-  static std::map<std::string, std::shared_ptr<Slot>> slots;
-  const std::lock_guard<std::mutex> guard(lock);
-  auto& slot = slots[key];
-  if (!slot) slot = std::make_shared<Slot>();
-  return slot;
+// Runs `body`; when memory runs out and there are models that nobody uses, once more without those.
+template <typename Body>
+auto with_room(Body&& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const EngineError& e) {
+    if (e.code() != DA3_ERROR_NO_MEMORY || !EngineCore::registry().evict_unused()) throw;
+  } catch (const std::bad_alloc&) {
+    if (!EngineCore::registry().evict_unused()) throw;
+  }
+  return body();
 }
 
 }  // namespace
 
+Registry<EngineCore>& EngineCore::registry() {
+  static auto* const registry = new Registry<EngineCore>;
+  return *registry;
+}
+
+uint32_t EngineCore::limit_of(at::Device device) {
+  return device.is_cpu() ? kLimitCpu : kLimitGpu;
+}
+
+uint64_t EngineCore::bytes_of(uint64_t parameters, Da3Precision precision) {
+  const bool half = precision == DA3_PRECISION_FP16 || precision == DA3_PRECISION_BF16;
+  return parameters * (half ? 2 : 4);
+}
+
+std::shared_ptr<EngineCore> EngineCore::acquire(const ModelRequest& request, const Notice& notice,
+                                                const Progress& progress) {
+  uint64_t parameters = 0;
+  for (const KeyShape& k : network_keys(request.config)) {
+    uint64_t n = 1;
+    for (const int64_t side : k.shape) n *= uint64_t(side);
+    parameters += n;
+  }
+  return registry().acquire(request.key(), bytes_of(parameters, request.precision), [&] {
+    return with_room([&] { return std::make_shared<EngineCore>(load_model(request, notice, progress)); });
+  });
+}
+
 EngineCore::EngineCore(std::shared_ptr<const Model> model)
-    : model_(std::move(model)), worker_([this] { work(); }) {}
+    : model_(std::move(model)), worker_(parts(), limit_of(model_->device)) {}
 
-EngineCore::~EngineCore() {
-  queue_.stop();
-  worker_.join();
+BatchWorker::Parts EngineCore::parts() {
+  BatchWorker::Parts parts;
+  parts.run = [this](const std::vector<Item>& items, uint64_t* bytes) {
+    return with_room([&] { return run(items, bytes); });
+  };
+  // Thread-local in LibTorch, so it is set where the network runs, for as long as the thread.
+  parts.thread_started = [] { thread_local const c10::InferenceMode inference; };
+  parts.memory_budget = [this] { return refresh_memory(); };
+  parts.release = result_unref;
+  return parts;
 }
 
-std::shared_ptr<EngineCore> EngineCore::get(const ModelRequest& request, const Notice& notice) {
-  const auto slot = slot_for(request.key());
-  const std::lock_guard<std::mutex> guard(slot->loading);
-  auto core = slot->core.lock();
-  if (!core) {
-    core = std::make_shared<EngineCore>(load_model(request, notice));
-    slot->core = core;
+uint64_t EngineCore::refresh_memory() {
+  const int64_t now = Clock::real().now();
+  if (looked_ == 0 || now - looked_ > kLookInterval) {
+    looked_ = now;
+    device_free_ = device_memory(model_->device, allocator_reserve_).free;
   }
-  return core;
+  return memory_budget();
 }
 
-void EngineCore::work() {
-  // Thread-local in LibTorch, so it is set where the network runs.
-  const c10::InferenceMode inference;
-  for (;;) {
-    std::vector<Item> batch = queue_.next();
-    if (batch.empty()) return;
-    run(std::move(batch));
-  }
+uint64_t EngineCore::memory_budget() const {
+  const uint64_t free = device_free_;
+  return free > 0 ? uint64_t(double(free) * double(memory_fraction_)) : kUnlimitedMemory;
 }
 
-void EngineCore::run(std::vector<Item> batch) {
-  std::vector<std::unique_ptr<ResultPlanes>> results;
-  Da3ErrorCode code = DA3_OK;
-  std::string message, detail;
+DeviceMemory EngineCore::memory() const {
+  if (model_->device.is_cpu()) return device_memory(model_->device, 0);
+  return {device_free_, device_used_};
+}
+
+std::vector<Da3Result*> EngineCore::run(const std::vector<Item>& items, uint64_t* bytes) {
+  const PassMemory memory(model_->device);
+  std::vector<std::unique_ptr<ResultPlanes>> planes;
   try {
-    results = infer_batch(*model_, batch);
+    planes = infer_batch(*model_, items);
   } catch (const EngineError& e) {
-    code = e.code();
-    message = e.what();
-    detail = e.detail();
-  } catch (const std::exception& e) {
-    code = DA3_ERROR_FAILED;
-    message = "Inference failed: " + std::string(e.what());
-  } catch (...) {
-    code = DA3_ERROR_FAILED;
-    message = "Inference failed for an unknown reason.";
+    if (e.code() != DA3_ERROR_NO_MEMORY) throw;
+    throw EngineError(e.code(), explain_memory(items.front(), items.size(), memory.peak(), e.detail()),
+                      e.detail());
   }
-  if (code == DA3_ERROR_NO_MEMORY && batch.size() > 1) {
-    // The same items in two halves, in order.
-    std::vector<Item> rest(std::make_move_iterator(batch.begin() + int64_t(batch.size() / 2)),
-                           std::make_move_iterator(batch.end()));
-    batch.resize(batch.size() / 2);
-    run(std::move(batch));
-    run(std::move(rest));
-    return;
-  }
-  if (code == DA3_ERROR_NO_MEMORY)
-    message = "Out of memory on " + model_->device.str() + " for " + std::to_string(batch[0].views.size()) +
-              " view(s) of " + std::to_string(batch[0].width) + "x" + std::to_string(batch[0].height) +
-              " pixels. Lower process-res or views, or choose a smaller model or another device.";
-  for (size_t i = 0; i < batch.size(); ++i) {
-    if (code == DA3_OK)
-      deliver(batch[i], std::move(results[i]));
-    else
-      deliver(batch[i], code, message, detail);
-  }
+  *bytes = memory.peak();
+  device_used_ = memory.allocated();
+  allocator_reserve_ = memory.reserved() - std::min(memory.reserved(), memory.allocated());
+  std::vector<Da3Result*> results;
+  for (auto& p : planes) results.push_back(make_result(std::move(p)));
+  return results;
 }
 
-void Client::begin(const void* stream) {
-  const std::lock_guard<std::mutex> guard(lock_);
-  unfinished_.push_back(stream);
-}
-
-void Client::finish(const void* stream) {
-  // Notified under the lock: whoever waits may destroy this object as soon as the lock is free.
-  const std::lock_guard<std::mutex> guard(lock_);
-  unfinished_.erase(std::find(unfinished_.begin(), unfinished_.end(), stream));
-  changed_.notify_all();
-}
-
-void Client::wait(const void* stream) {
-  std::unique_lock<std::mutex> guard(lock_);
-  changed_.wait(guard, [&] { return std::count(unfinished_.begin(), unfinished_.end(), stream) == 0; });
-}
-
-void Client::wait_all() {
-  std::unique_lock<std::mutex> guard(lock_);
-  changed_.wait(guard, [&] { return unfinished_.empty(); });
-}
-
-void deliver(Item& item, std::unique_ptr<ResultPlanes> planes) {
-  item.done(item.user, make_result(std::move(planes)), nullptr);
-  item.client->finish(item.stream);
-}
-
-void deliver(Item& item, Da3ErrorCode code, const std::string& message, const std::string& detail) {
-  std::string m = message, d = detail;
-  const Da3Error error{code, m.data(), d.empty() ? nullptr : d.data()};
-  item.done(item.user, nullptr, &error);
-  item.client->finish(item.stream);
+std::string EngineCore::explain_memory(const Item& item, size_t batch, uint64_t peak,
+                                       const std::string& detail) const {
+  const uint64_t needed = peak + bytes_asked(detail).value_or(0);
+  const DeviceMemory now = device_memory(model_->device, allocator_reserve_);
+  std::string out = "Out of memory on " + model_->device.str() + " for ";
+  if (batch > 1) out += "a batch of " + std::to_string(batch) + " with ";
+  out += std::to_string(item.views.size()) + " view(s) of " + std::to_string(item.width) + "x" +
+         std::to_string(item.height) + " pixels";
+  if (needed > 0) out += ": at least " + bytes_text(needed) + " are needed beside the weights";
+  if (now.free > 0) out += std::string(needed > 0 ? ", " : ": ") + bytes_text(now.free) + " are free";
+  return out + ". Lower process-res or views, or choose a smaller model or another device.";
 }
 
 }  // namespace da3

@@ -4,61 +4,55 @@
 // in the same precision.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "engine/runtime/batch_former.h"
-#include "engine/runtime/inference.h"
+#include "engine/runtime/batch_worker.h"
 #include "engine/runtime/model.h"
+#include "engine/runtime/pass_memory.h"
+#include "engine/runtime/registry.h"
 
 namespace da3 {
 
 class EngineCore {
  public:
   explicit EngineCore(std::shared_ptr<const Model> model);
-  ~EngineCore();
-  EngineCore(const EngineCore&) = delete;
-  EngineCore& operator=(const EngineCore&) = delete;
 
   const Model& model() const { return *model_; }
-  BatchFormer& queue() { return queue_; }
+  BatchFormer& queue() { return worker_.queue(); }
+  const BatchFormer& queue() const { return worker_.queue(); }
+  BatchWorker& worker() { return worker_; }
+  // Largest batch that is learned by itself.
+  uint32_t limit() const { return limit_of(model_->device); }
 
-  // The engine for `request`: the one in use, or a new one. Loads of different models do not wait for each
-  // other.
-  static std::shared_ptr<EngineCore> get(const ModelRequest& request, const Notice& notice);
+  // Part of the free memory that passes may take, 0..1.
+  void set_memory_fraction(float fraction) { memory_fraction_ = fraction; }
+  // The device now, or on a GPU when the worker last looked.
+  DeviceMemory memory() const;
+  uint64_t memory_budget() const;
+  uint64_t weight_bytes() const { return bytes_of(model_->parameters, model_->precision); }
+
+  // Those of this process. Never destroyed: at the end of a process LibTorch may be gone already.
+  static Registry<EngineCore>& registry();
+  // The engine for `request`: the one in use or kept, or a new one. To be given back to registry().
+  static std::shared_ptr<EngineCore> acquire(const ModelRequest& request, const Notice& notice,
+                                             const Progress& progress);
 
  private:
-  void work();
-  void run(std::vector<Item> batch);
+  static uint32_t limit_of(at::Device device);
+  static uint64_t bytes_of(uint64_t parameters, Da3Precision precision);
+  BatchWorker::Parts parts();
+  std::vector<Da3Result*> run(const std::vector<Item>& items, uint64_t* bytes);
+  uint64_t refresh_memory();
+  std::string explain_memory(const Item& item, size_t batch, uint64_t peak, const std::string& detail) const;
 
   std::shared_ptr<const Model> model_;
-  BatchFormer queue_;
-  std::thread worker_;
+  std::atomic<float> memory_fraction_{0.85f};
+  std::atomic<uint64_t> device_free_{0}, device_used_{0}, allocator_reserve_{0};
+  int64_t looked_ = 0;  // of the worker
+  BatchWorker worker_;  // last: it uses the rest
 };
-
-// One reference to an engine: counts its unfinished requests, so that closing and cancelling can wait for
-// them.
-struct Client {
-  std::shared_ptr<EngineCore> core;
-  uint32_t max_batch = 1;
-
-  void begin(const void* stream);
-  void finish(const void* stream);
-  void wait(const void* stream);  // until `stream` has nothing left
-  void wait_all();
-
- private:
-  std::mutex lock_;
-  std::condition_variable changed_;
-  std::vector<const void*> unfinished_;  // one entry per request
-};
-
-// Hands an error or a result to the request's owner and counts it as finished.
-void deliver(Item& item, std::unique_ptr<ResultPlanes> result);
-void deliver(Item& item, Da3ErrorCode code, const std::string& message, const std::string& detail = {});
 
 }  // namespace da3

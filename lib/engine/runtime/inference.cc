@@ -14,8 +14,6 @@
 namespace da3 {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // v / 255, minus mean, divided by standard deviation, in float32 as upstream does it: 256 values per channel.
 using Normaliser = std::array<std::array<float, 256>, 3>;
 
@@ -158,7 +156,7 @@ bool is_out_of_memory(const std::string& text) {
 }  // namespace
 
 std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const std::vector<Item>& items) {
-  const auto started = Clock::now();
+  const int64_t started = Clock::real().now();
   std::vector<std::unique_ptr<ResultPlanes>> results;
   try {
     const Tensor images = make_images(items).to(model.device);
@@ -168,19 +166,18 @@ std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const
       align_to_known_cameras(out, items[b], int64_t(b), results.back().get());
     }
   } catch (const std::bad_alloc&) {
-    throw EngineError(DA3_ERROR_NO_MEMORY, "Out of memory.");
+    throw EngineError(DA3_ERROR_NO_MEMORY, "Out of memory.", "std::bad_alloc");
   } catch (const c10::Error& e) {
     if (is_out_of_memory(e.what())) throw EngineError(DA3_ERROR_NO_MEMORY, "Out of memory.", e.what());
     throw EngineError(DA3_ERROR_FAILED, "Inference failed: " + std::string(e.what_without_backtrace()),
                       e.what());
   }
-  const int64_t elapsed =
-      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started).count();
+  const int64_t elapsed = Clock::real().now() - started;
   for (size_t b = 0; b < items.size(); ++b) {
     Da3ResultData& d = results[b]->data;
     d.batch = uint32_t(items.size());
     d.inference_ns = elapsed;
-    d.queued_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(started - items[b].submitted).count();
+    d.queued_ns = started - items[b].submitted;
   }
   return results;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/runtime/model.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <sstream>
 
@@ -68,6 +69,32 @@ std::string fingerprint(const ModelConfig& c) {
   return out.str();
 }
 
+// Another source, and how far it is by the number of parameters.
+class CountedWeights : public WeightSource {
+ public:
+  CountedWeights(WeightSource& source, uint64_t parameters, const Progress& progress)
+      : source_(source), parameters_(std::max<uint64_t>(1, parameters)), progress_(progress) {}
+  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override {
+    Tensor out = source_.take(key, shape);
+    uint64_t n = 1;
+    for (const int64_t side : shape) n *= uint64_t(side);
+    taken_ += n;
+    const double part = double(taken_) / double(parameters_);
+    if (progress_ && part - told_ >= 0.01 && part < 1) progress_(told_ = part);
+    return out;
+  }
+  void declare(const std::string& key, const std::vector<int64_t>& shape) override {
+    source_.declare(key, shape);
+  }
+
+ private:
+  WeightSource& source_;
+  const uint64_t parameters_;
+  const Progress& progress_;
+  uint64_t taken_ = 0;
+  double told_ = 0;
+};
+
 }  // namespace
 
 std::string ModelRequest::key() const {
@@ -89,7 +116,8 @@ ModelRequest resolve_model(const std::string& model, const std::string& device, 
   return out;
 }
 
-std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice) {
+std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice,
+                                        const Progress& progress) {
   auto model = std::make_shared<Model>();
   model->config = request.config;
   model->checkpoint = request.checkpoint;
@@ -103,7 +131,8 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
   const Placement placement{request.device, scalar_type_of(request.precision)};
   if (model->synthetic) {
     SyntheticWeights weights(request.seed);
-    model->network = make_network(request.config, weights, placement);
+    CountedWeights counted(weights, model->parameters, progress);
+    model->network = make_network(request.config, counted, placement);
     if (notice)
       notice("'" + request.source +
              "' is not a trained model: its weights come from a formula, so depth and pose are noise. Give "
@@ -113,7 +142,8 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
     model->licence = request.checkpoint->licence();
     CheckpointWeights weights(request.checkpoint);
     weights.check(keys);
-    model->network = make_network(request.config, weights, placement);
+    CountedWeights counted(weights, model->parameters, progress);
+    model->network = make_network(request.config, counted, placement);
     if (notice && model->licence == "CC-BY-NC-4.0")
       notice("The weights in '" + request.source + "' are licensed CC BY-NC 4.0: not for commercial use.");
   }

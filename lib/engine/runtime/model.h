@@ -35,10 +35,12 @@ struct ModelRequest {
 };
 
 using Notice = std::function<void(const std::string&)>;
+using Progress = std::function<void(double)>;  // 0..1
 
 // Opens headers and configuration; throws EngineError.
 ModelRequest resolve_model(const std::string& model, const std::string& device, Da3Precision precision);
-// Builds the network; throws EngineError. `notice` gets remarks that are no errors.
-std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice);
+// Builds the network; throws EngineError. `notice` gets remarks that are no errors. Both may be empty.
+std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice,
+                                        const Progress& progress = {});
 
 }  // namespace da3

@@ -57,6 +57,10 @@ void Scheduler::drain(uint64_t stream) {
   if (found != streams_.end()) found->second.drained = true;
 }
 
+void Scheduler::drain_all() {
+  for (auto& [id, s] : streams_) s.drained = true;
+}
+
 // Streams that never said that they end: the longest silent half goes.
 void Scheduler::forget_idle() {
   std::vector<std::pair<int64_t, uint64_t>> idle;

@@ -51,6 +51,9 @@ class Scheduler {
   void stream_begin(uint64_t stream, const StreamTraits& traits);
   void stream_end(uint64_t stream);
   void drain(uint64_t stream);
+  void drain_all();
+  // Streams that are neither registered nor have anything unfinished may be forgotten.
+  bool knows(uint64_t stream) const { return streams_.count(stream) != 0; }
 
   // Jobs of one stream are served in the order of push().
   void push(const Job& job);
