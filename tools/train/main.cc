@@ -27,13 +27,13 @@ constexpr const char* kUsage =
 A run writes into FOLDER: model.safetensors and config.json (the checkpoint so far), state.safetensors (to go on
 from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes on.
 
-  --phases TEXT       STEPSxIMAGES@SIDE,...  (default 2600x32@126,2600x12@252)
-  --rate X            learning rate (default 0.001)
+  --phases TEXT       STEPSxIMAGES@SIDE,...  (default 1700x32@126,1000x16@252)
+  --rate X            learning rate (default 0.002)
   --seed N            of weights and data (default 1)
   --config FILE       config.json of another any-view model
   --device NAME       cpu, cuda, cuda:N (default cpu)
   --threads N         for rendering; 0 = all processors (default)
-  --replicas N        split a batch over N threads (default: 2 on the CPU, else 1); other N, other rounding
+  --replicas N        split a batch over N threads (default: 4 on the CPU, else 1); other N, other rounding
   --ahead N           steps rendered in advance (default: 0 on the CPU, else 8)
   --evaluate-every N  steps between scores on held-out scenes (default 500)
   --stop-after N      stop after N steps of this call
@@ -68,7 +68,7 @@ void parse_size(const std::string& text, Options& o) {
 
 Options parse(const std::vector<std::string>& words) {
   Options o;
-  o.run.schedule.phases = da3::train::parse_phases("2600x32@126,2600x12@252");
+  o.run.schedule.phases = da3::train::parse_phases("1700x32@126,1000x16@252");
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& w = words[i];
     if (w.rfind("--", 0) != 0) {

@@ -16,7 +16,7 @@ struct RunOptions {
   std::string device = "cpu";
   Schedule schedule;
   int threads = 0;   // for rendering; 0: all processors
-  int replicas = 0;  // a batch is split over so many threads; 0: 2 on the CPU, else 1. Changes rounding
+  int replicas = 0;  // a batch is split over so many threads; 0: 4 on the CPU, else 1. Changes rounding
   int ahead = -1;    // steps rendered in advance; -1: none on the CPU, 8 elsewhere
   int64_t evaluate_every = 500;  // steps
   double save_every = 120;       // seconds

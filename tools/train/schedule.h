@@ -27,7 +27,7 @@ struct StepPlan {
 
 struct Schedule {
   std::vector<Phase> phases;
-  double learning_rate = 1e-3;
+  double learning_rate = 2e-3;
   uint64_t seed = 1;
 
   int64_t steps() const;
