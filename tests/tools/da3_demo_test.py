@@ -177,9 +177,47 @@ class Demo(unittest.TestCase):
         self.assertEqual([one["pose"] for one in self.objects()[1:]], [None] * FRAMES)
         self.assertEqual(self.trajectory(), [])
 
-    def test_without_a_model_it_says_what_that_means(self):
+    def test_without_a_model_it_says_which_one_it_takes(self):
         done = self.run_demo("--max-frames", 1, self.make_video(), "out", model=None)
-        self.assertIn("not a trained model", done.stderr)
+        self.assertIn("da3-demo is the small one that ships", done.stderr)
+        # The stub does not have it.
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("Model 'da3-demo' is not there", done.stderr)
+
+    def test_a_rendered_clip_is_compared_with_its_truth(self):
+        done = self.works("--render", "--max-frames", 8, "out")
+        summary = self.summary()
+        self.assertEqual((summary["frames_in"], summary["frames_out"], summary["views"]), (8, 8, 4))
+        self.assertIsNone(summary["input"])
+        # The stub's poses and depth are none that could be right, but they can be compared.
+        for name in ("abs_rel", "delta1", "rotation_error_deg", "translation_direction_error_deg", "fov_error",
+                     "ate_relative"):
+            self.assertIsInstance(summary[name], float, name)
+        self.assertGreater(summary["abs_rel"], 0.05)
+        self.assertIn("AbsRel", done.stdout)
+        lines = [json.loads(line) for line in (self.dir / "out/scores.jsonl").read_text().splitlines()]
+        self.assertEqual([line["type"] for line in lines], ["frame"] * 8 + ["summary"])
+        self.assertAlmostEqual(lines[-1]["abs_rel"], summary["abs_rel"], 4)
+        # The picture, its depth, and the true depth, which is no copy of it.
+        width, height = 3 * 504, 392
+        first = self.raw_frames("out/depth.mp4", "format=RGB", width * height * 3)[0]
+        row = [first[y * width * 3:(y + 1) * width * 3] for y in range(height)]
+        parts = [b"".join(line[part * 504 * 3:(part + 1) * 504 * 3] for line in row) for part in range(3)]
+        for a, b in ((0, 1), (1, 2), (0, 2)):
+            difference = sum(abs(x - y) for x, y in zip(parts[a][::7], parts[b][::7])) / len(parts[a][::7])
+            self.assertGreater(difference, 10, (a, b))
+
+    def test_what_a_model_does_not_tell_has_no_score(self):
+        self.works("--render", "--max-frames", 4, "out", model="stub:outputs=depth")
+        summary = self.summary()
+        self.assertIsInstance(summary["abs_rel"], float)
+        for name in ("rotation_error_deg", "translation_direction_error_deg", "fov_error", "ate", "ate_relative"):
+            self.assertIsNone(summary[name], name)
+
+    def test_an_input_has_no_scores(self):
+        self.works("--max-frames", 2, self.make_video(), "out")
+        self.assertNotIn("abs_rel", self.summary())
+        self.assertFalse((self.dir / "out/scores.jsonl").exists())
 
     def test_remarks_of_the_engine_are_shown_once(self):
         done = self.works(self.make_video(), "out", model="stub:synthetic=1")

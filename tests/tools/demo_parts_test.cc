@@ -86,15 +86,32 @@ std::string bmp() {
 
 }  // namespace
 
-TEST_CASE("options: defaults need no model") {
+TEST_CASE("options: without a model it is the one that ships, at the size it was trained at") {
   const Options options = parse({"in.mp4", "out"});
   CHECK(options.input == "in.mp4");
   CHECK(options.outdir == "out");
-  CHECK(options.model == "synthetic:da3-small");
+  CHECK(options.model == "da3-demo");
   CHECK(!options.model_given);
+  CHECK(!options.render);
   CHECK(options.views == 1);
-  CHECK(options.process_res == 504);
+  CHECK(options.process_res == 252);
   CHECK(!options.max_frames);
+  CHECK(parse({"--process-res", "504", "in.mp4", "out"}).process_res == 504);
+  CHECK(parse({"--model", "m", "in.mp4", "out"}).process_res == 504);
+}
+
+TEST_CASE("options: a rendered clip has no input, groups of views and an end") {
+  const Options options = parse({"--render", "out"});
+  CHECK(options.render);
+  CHECK(options.input.empty());
+  CHECK(options.outdir == "out");
+  CHECK(options.views == 4);
+  CHECK(options.max_frames == 96);
+  const Options chosen = parse({"--render", "out", "--views=1", "--max-frames=5"});
+  CHECK(chosen.views == 1);
+  CHECK(chosen.max_frames == 5);
+  CHECK(usage_error({"--render"}) == "OUTDIR is needed");
+  CHECK(contains(usage_error({"--render", "in.mp4", "out"}), "more than OUTDIR: \"out\""));
 }
 
 TEST_CASE("options: everything, before and behind the words") {

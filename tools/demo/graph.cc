@@ -76,6 +76,42 @@ void send_eos_async(GstElement* element) {
       nullptr, nullptr);
 }
 
+GstElement* make_source(Input::Kind kind, const std::vector<std::filesystem::path>& files) {
+  switch (kind) {
+    case Input::Kind::video:
+      return make_video_source(files.front());
+    case Input::Kind::images:
+      return make_image_source();
+    default:
+      return make_rendered_source();
+  }
+}
+
+// The pictures of depth.mp4: the frame, its depth and, where it is known, the true depth.
+std::string pictures(bool with_truth) {
+  if (!with_truth) return "da3depthviz layout=side-by-side";
+  const std::string queue = "queue max-size-buffers=2 max-size-bytes=0 max-size-time=0";
+  return "tee name=both compositor name=mix sink_1::xpos=" + std::to_string(2 * rendered_width) +
+         " both. ! " + queue + " ! da3depthviz layout=side-by-side ! mix.sink_0 both. ! " + queue +
+         " ! da3depthviz name=truth ! mix.sink_1 mix.";
+}
+
+// The frame as it would be if the truth had been predicted; it shares its memory with `frame`. Null if there
+// is none.
+GstBuffer* with_truth_as_prediction(GstBuffer* frame) {
+  GstDa3View view;
+  GstDa3Tensor depth;
+  if (!gst_buffer_get_da3_view_by_role(frame, GST_DA3_ROLE_TRUTH, &view) ||
+      !gst_buffer_get_da3_tensor(frame, GST_DA3_TENSOR_DEPTH "-truth", &depth)) {
+    return nullptr;
+  }
+  GstBuffer* copy = gst_buffer_copy(frame);
+  view.role = GST_DA3_ROLE_PREDICTION;
+  gst_buffer_add_da3_view(copy, &view);
+  gst_buffer_add_da3_tensor(copy, GST_DA3_TENSOR_DEPTH, gst_buffer_ref(depth.data), depth.n_dims, depth.dims);
+  return copy;
+}
+
 }  // namespace
 
 std::uint64_t Branch::frames() const {
@@ -97,33 +133,42 @@ Graph::Graph(const Options& options, const Input& input) : input_(input), max_fr
     gst_bin_add(GST_BIN(pipeline_.get()), element);
     return element;
   };
-  source_ =
-      add(input.kind == Input::Kind::video ? make_video_source(input.files.front()) : make_image_source());
+  const bool rendered = input.kind == Input::Kind::rendered;
+  source_ = add(make_source(input.kind, input.files));
   infer_ = add(make_element("da3infer"));
   tee_ = add(make_element("tee"));
   g_object_set(infer_, "model", options.model.c_str(), "device", options.device.c_str(), "process-res",
                options.process_res, "views", options.views, nullptr);
   gst_util_set_object_arg(G_OBJECT(infer_), "precision", options.precision.c_str());
-  if (!gst_element_link_many(source_, infer_, tee_, nullptr))
-    throw DemoError("The pipeline cannot be linked.");
-
   const std::filesystem::path outdir(options.outdir);
-  add_branch(
-      "depth.mp4",
-      "da3depthviz layout=side-by-side ! videoscale name=scale add-borders=true ! capsfilter name=fit ! "
-      // One colorimetry, whatever the pictures have: a stream in MP4 cannot change it.
-      "videoconvert ! video/x-raw,format=I420,colorimetry=bt709 ! " +
-          choose_encoder() +
-          // In fragments, so that a file that was cut off can be played; made whole at the end.
-          " ! mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise ! "
-          "filesink name=sink async=false",
-      outdir);
+  GstElement* last = infer_;
+  if (rendered) {
+    last = score_ = add(make_element("da3score"));
+    g_object_set(score_, "location", (outdir / "scores.jsonl").c_str(), "post-messages", FALSE, nullptr);
+  }
+  if (!gst_element_link(source_, infer_) || (score_ && !gst_element_link(infer_, score_)) ||
+      !gst_element_link(last, tee_)) {
+    throw DemoError("The pipeline cannot be linked.");
+  }
+
+  add_branch("depth.mp4",
+             pictures(rendered) +
+                 " ! videoscale name=scale add-borders=true ! capsfilter name=fit ! "
+                 // One colorimetry, whatever the pictures have: a stream in MP4 cannot change it.
+                 "videoconvert ! video/x-raw,format=I420,colorimetry=bt709 ! " +
+                 choose_encoder() +
+                 // In fragments, so that a file that was cut off can be played; made whole at the end.
+                 " ! mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise ! "
+                 "filesink name=sink async=false",
+             outdir);
   add_branch("depth.mkv",
              "da3extract plane=depth ! videoscale name=scale method=nearest-neighbour add-borders=true ! "
              "capsfilter name=fit ! avenc_ffv1 name=enc ! matroskamux ! filesink name=sink async=false",
              outdir);
   add_branch("poses.jsonl", "da3posesink name=sink format=jsonl async=false", outdir);
   add_branch("poses.tum", "da3posesink name=sink format=tum async=false", outdir);
+
+  if (rendered) show_truth(*branches_.front());
 
   add_probe(infer_, "sink", GstPadProbeType(GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM),
             [this](GstPad* pad, GstPadProbeInfo* info) { return take(pad, info); });
@@ -169,6 +214,17 @@ void Graph::add_branch(const std::string& file, const std::string& description,
     watch_recording(*branch, file.ends_with(".mp4"));
   }
   branches_.push_back(std::move(branch));
+}
+
+void Graph::show_truth(Branch& branch) {
+  const ObjectPtr<GstElement> truth = element_of(branch.bin, "truth");
+  add_probe(truth.get(), "sink", GST_PAD_PROBE_TYPE_BUFFER, [](GstPad*, GstPadProbeInfo* info) {
+    if (GstBuffer* shown = with_truth_as_prediction(GST_PAD_PROBE_INFO_BUFFER(info))) {
+      gst_buffer_unref(GST_PAD_PROBE_INFO_BUFFER(info));
+      GST_PAD_PROBE_INFO_DATA(info) = shown;
+    }
+    return GST_PAD_PROBE_OK;
+  });
 }
 
 void Graph::watch_recording(Branch& branch, bool for_players) {
@@ -268,6 +324,27 @@ SamplePtr Graph::take_preview() {
 double Graph::seconds() const {
   const gint64 start = first_frame_us_;
   return start == 0 ? 0 : double(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
+}
+
+std::optional<Scores> Graph::scores() const {
+  if (score_ == nullptr) return std::nullopt;
+  GstStructure* summary = nullptr;
+  g_object_get(score_, "summary", &summary, nullptr);
+  const auto field = [summary](const char* name) -> std::optional<double> {
+    gdouble value;
+    if (!gst_structure_get_double(summary, name, &value)) return std::nullopt;
+    return value;
+  };
+  const Scores scores{field("abs_rel"),
+                      field("delta1"),
+                      field("rotation_error_deg"),
+                      field("translation_direction_error_deg"),
+                      field("auc30"),
+                      field("fov_error"),
+                      field("ate"),
+                      field("ate_relative")};
+  gst_structure_free(summary);
+  return scores;
 }
 
 std::optional<ModelInfo> Graph::model_info() const {

@@ -2,8 +2,8 @@
 //
 // The pipeline of da3-demo:
 //
-//   source ! da3infer ! tee -> depth.mp4, depth.mkv, poses.jsonl, poses.tum   (one bin each, named like its
-//   file)
+//   source ! da3infer [! da3score] ! tee -> depth.mp4, depth.mkv, poses.jsonl, poses.tum   (one bin each,
+//   named like its file)
 //
 // Sinks do not wait for each other (async=false): encoders hold frames back, and a tee with a sink that waits
 // for its first frame would stand still.
@@ -39,6 +39,12 @@ struct Branch {
 
   // Frames with a place in the file.
   std::uint64_t frames() const;
+};
+
+// What da3score says of a rendered clip; empty: has no value.
+struct Scores {
+  std::optional<double> abs_rel, delta1, rotation_error_deg, translation_direction_error_deg, auc30,
+      fov_error, ate, ate_relative;
 };
 
 // What the frames say about the network, once one has come.
@@ -77,12 +83,15 @@ class Graph {
   // Since the first frame was read; 0 before.
   double seconds() const;
   std::optional<ModelInfo> model_info() const;
+  // Of the frames so far; empty unless the clip is rendered.
+  std::optional<Scores> scores() const;
   // Frames a second as the source says, 0 if it does not.
   double frame_rate() const { return frame_rate_; }
 
  private:
   void add_branch(const std::string& file, const std::string& description,
                   const std::filesystem::path& outdir);
+  void show_truth(Branch& branch);
   void watch_recording(Branch& branch, bool for_players);
   GstPadProbeReturn take(GstPad* pad, GstPadProbeInfo* info);
   GstPadProbeReturn inferred(GstBuffer* buffer);
@@ -91,6 +100,7 @@ class Graph {
   ObjectPtr<GstElement> pipeline_;
   GstElement* source_ = nullptr;
   GstElement* infer_ = nullptr;
+  GstElement* score_ = nullptr;  // unless the clip is rendered
   GstElement* tee_ = nullptr;
   std::vector<std::unique_ptr<Branch>> branches_;
   const Input input_;

@@ -22,8 +22,8 @@ class DemoError : public std::runtime_error {
 };
 
 struct Input {
-  enum class Kind { video, images } kind = Kind::video;
-  std::vector<std::filesystem::path> files;  // one for a video; at least one
+  enum class Kind { video, images, rendered } kind = Kind::video;
+  std::vector<std::filesystem::path> files;  // one for a video, none when rendered, else at least one
 };
 
 // Files are told apart by their content, the images of a folder by their extension. Throws DemoError.

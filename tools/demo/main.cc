@@ -60,22 +60,39 @@ void print_files(const Options& options, const Outcome& outcome, const std::vect
   }
 }
 
+void print_scores(const da3::demo::Scores& scores) {
+  const auto line = [](const char* label, std::optional<double> value, double factor, const char* unit) {
+    if (value) std::printf("  %-32s %.*f%s\n", label, factor * *value < 1 ? 3 : 2, factor * *value, unit);
+  };
+  std::printf("Compared with the truth:\n");
+  line("depth: AbsRel", scores.abs_rel, 1, "");
+  line("depth: within 25 % (delta1)", scores.delta1, 100, " %");
+  line("rotation", scores.rotation_error_deg, 1, " degrees");
+  line("direction of translation", scores.translation_direction_error_deg, 1, " degrees");
+  line("poses: AUC up to 30 degrees", scores.auc30, 1, "");
+  line("field of view", scores.fov_error, 100, " %");
+  line("trajectory of a group", scores.ate, 1, " m");
+  line("trajectory, of its length", scores.ate_relative, 100, " %");
+}
+
 int run(const Options& options) {
-  const da3::demo::Input input = da3::demo::inspect_input(options.input);
+  const da3::demo::Input input = options.render ? da3::demo::Input{da3::demo::Input::Kind::rendered, {}}
+                                                : da3::demo::inspect_input(options.input);
   find_plugin();
   da3::demo::prepare_folder(options, input);
   if (!options.model_given) {
-    std::fprintf(
-        stderr,
-        "da3-demo: no --model was given. %s is not a trained model: its weights come from a formula, and its "
-        "depth is noise.\n",
-        options.model.c_str());
+    std::fprintf(stderr,
+                 "da3-demo: no --model was given: %s is the small one that ships, trained on rendered scenes "
+                 "only. --model "
+                 "depth-anything/DA3-SMALL and larger ones are better.\n",
+                 options.model.c_str());
   }
   da3::demo::Reserve reserve(options.outdir);
   Outcome outcome = da3::demo::run_session(options, input, [&] { reserve.release(); });
   reserve.release();
   const std::vector<std::string> files = da3::demo::write_report(options, outcome);
   print_files(options, outcome, files);
+  if (outcome.scores && outcome.frames_in > 0) print_scores(*outcome.scores);
   if (outcome.error) {
     std::fflush(stdout);
     print_error(*outcome.error, options.verbose);

@@ -10,7 +10,16 @@
 namespace da3::demo {
 namespace {
 
-constexpr const char* default_model = "synthetic:da3-small";
+constexpr const char* shipped_model = "da3-demo";
+constexpr int shipped_process_res = 252;  // what it was trained at
+// Of a rendered clip: few enough that cameras of a group see the same things, enough that they move.
+constexpr unsigned rendered_views = 4;
+constexpr std::uint64_t rendered_frames = 96;
+
+// What was left open on the command line.
+struct Given {
+  bool process_res = false, views = false;
+};
 
 template <typename Number>
 Number number_of(const char* option, const char* text, Number least, Number most) {
@@ -37,7 +46,7 @@ std::string precision_of(const char* text) {
   throw UsageError("--precision is auto, fp32, fp16 or bf16, not \"" + std::string(text) + "\"");
 }
 
-void take_option(int option, Options& options) {
+void take_option(int option, Options& options, Given& given) {
   switch (option) {
     case 'm':
       options.model = word_of("--model", optarg);
@@ -50,14 +59,19 @@ void take_option(int option, Options& options) {
       options.precision = precision_of(optarg);
       break;
     case 'r':
+      given.process_res = true;
       options.process_res = number_of<int>("--process-res", optarg, 14, 8190);
       break;
     case 'n':
+      given.views = true;
       options.views = number_of<unsigned>("--views", optarg, 1, 1024);
       break;
     case 'f':
       options.max_frames =
           number_of<std::uint64_t>("--max-frames", optarg, 1, std::numeric_limits<std::uint64_t>::max());
+      break;
+    case 's':
+      options.render = true;
       break;
     case 'v':
       options.verbose = true;
@@ -72,6 +86,7 @@ void take_option(int option, Options& options) {
 const char* usage_text() {
   return
       R"(Usage: da3-demo [OPTION...] INPUT OUTDIR
+       da3-demo [OPTION...] --render OUTDIR
 
 Computes depth and camera poses of a video, an image or a folder of images.
 
@@ -79,20 +94,23 @@ Computes depth and camera poses of a video, an image or a folder of images.
           names with numbers counted (frame2 before frame10). Images may differ in size: the recordings then have the
           size of the first, with borders where another does not fit. Pictures are turned upright as their metadata say.
   OUTDIR  is created if need be; files of an earlier run are replaced:
-          depth.mp4      the picture and its depth in colours, side by side
+          depth.mp4      the picture and its depth in colours, side by side; with --render the true depth, too
           depth.mkv      depth as 16-bit numbers, lossless (FFV1); unit and scale are in its comment tag
           poses.jsonl    one JSON object a frame: pose, intrinsics, statistics
           poses.tum      camera to world: seconds, position, quaternion
           preview.png    one frame of depth.mp4
           summary.json   counts of frames, speed, memory, model, files; what went wrong, if anything did
+          scores.jsonl   with --render: how far depth and cameras are from the truth, for each frame and in total
 
+  --render          instead of INPUT a clip of a rendered place; what the network says is compared with the truth
   --model M         a .safetensors file, a folder with config.json, the id of a Hugging Face repository in the local
-                    cache, or synthetic:NAME (default: synthetic:da3-small, which is not a trained model)
+                    cache, or synthetic:NAME, which is not trained (default: da3-demo, the small one that ships)
   --device D        auto, cpu, cuda, cuda:N or mps (default: auto)
   --precision P     auto, fp32, fp16 or bf16 (default: auto)
-  --process-res N   longest side of the picture that the network sees [px] (default: 504)
-  --views N         frames that are inferred together and share one world (default: 1, each frame on its own)
-  --max-frames N    stop after N frames
+  --process-res N   longest side of the picture that the network sees [px] (default: 504, of da3-demo 252)
+  --views N         frames that are inferred together and share one world (default: 1, each frame on its own;
+                    with --render 4)
+  --max-frames N    stop after N frames (with --render after 96)
   --verbose         say more when something goes wrong
   --help            this text
 
@@ -108,26 +126,32 @@ Options parse_options(int argc, char** argv) {
                                         {"process-res", required_argument, nullptr, 'r'},
                                         {"views", required_argument, nullptr, 'n'},
                                         {"max-frames", required_argument, nullptr, 'f'},
+                                        {"render", no_argument, nullptr, 's'},
                                         {"verbose", no_argument, nullptr, 'v'},
                                         {"help", no_argument, nullptr, 'h'},
                                         {nullptr, 0, nullptr, 0}};
   Options options;
+  Given given;
   optind = 0;
   opterr = 0;
   for (int found; (found = getopt_long(argc, argv, ":hv", long_options, nullptr)) != -1;) {
     if (found == '?') throw UsageError("unknown option " + std::string(argv[optind - 1]));
     if (found == ':') throw UsageError(std::string(argv[optind - 1]) + " needs a value");
-    take_option(found, options);
+    take_option(found, options, given);
   }
   if (options.help) return options;
-  if (argc - optind != 2) {
-    throw UsageError(argc - optind < 2
-                         ? "INPUT and OUTDIR are needed"
-                         : "more than INPUT and OUTDIR: \"" + std::string(argv[optind + 2]) + "\"");
+  const int words = options.render ? 1 : 2;
+  const std::string wanted = options.render ? "OUTDIR" : "INPUT and OUTDIR";
+  if (argc - optind != words) {
+    throw UsageError(argc - optind < words ? wanted + (options.render ? " is needed" : " are needed")
+                                           : "more than " + wanted + ": \"" + argv[optind + words] + "\"");
   }
-  options.input = word_of("INPUT", argv[optind]);
-  options.outdir = word_of("OUTDIR", argv[optind + 1]);
-  if (options.model.empty()) options.model = default_model;
+  if (!options.render) options.input = word_of("INPUT", argv[optind]);
+  options.outdir = word_of("OUTDIR", argv[argc - 1]);
+  if (options.model.empty()) options.model = shipped_model;
+  if (options.model == shipped_model && !given.process_res) options.process_res = shipped_process_res;
+  if (options.render && !given.views) options.views = rendered_views;
+  if (options.render && !options.max_frames) options.max_frames = rendered_frames;
   return options;
 }
 

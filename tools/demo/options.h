@@ -11,11 +11,12 @@
 namespace da3::demo {
 
 struct Options {
-  std::string input, outdir;
-  std::string model;  // never empty after parsing
+  std::string input, outdir;  // no input when a rendered clip is shown
+  bool render = false;        // a clip of a place that does not exist, whose depth and cameras are known
+  std::string model;          // never empty after parsing
   bool model_given = false;
   std::string device = "auto", precision = "auto";
-  int process_res = 504;
+  int process_res = 504;  // that of the checkpoint that ships is smaller
   unsigned views = 1;
   std::optional<std::uint64_t> max_frames;
   bool verbose = false;

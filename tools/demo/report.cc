@@ -20,8 +20,8 @@ namespace {
 
 constexpr const char* preview_name = "preview.png";
 constexpr const char* summary_name = "summary.json";
-constexpr const char* names[] = {"depth.mp4", "depth.mkv",  "poses.jsonl",
-                                 "poses.tum", preview_name, summary_name};
+constexpr const char* names[] = {"depth.mp4",    "depth.mkv",  "poses.jsonl", "poses.tum",
+                                 "scores.jsonl", preview_name, summary_name};
 // Also has no frame when a model computes no poses.
 constexpr const char* trajectory_name = "poses.tum";
 
@@ -86,11 +86,29 @@ void find_lost_frames(Outcome& outcome) {
   }
 }
 
+void add_scores(ordered_json& summary, const Scores& scores) {
+  const auto add = [&](const char* name, std::optional<double> value) {
+    if (!value) {
+      summary[name] = nullptr;
+      return;
+    }
+    summary[name] = std::round(*value * 1e6) / 1e6;
+  };
+  add("abs_rel", scores.abs_rel);
+  add("delta1", scores.delta1);
+  add("rotation_error_deg", scores.rotation_error_deg);
+  add("translation_direction_error_deg", scores.translation_direction_error_deg);
+  add("auc30", scores.auc30);
+  add("fov_error", scores.fov_error);
+  add("ate", scores.ate);
+  add("ate_relative", scores.ate_relative);
+}
+
 ordered_json summary_of(const Options& options, const Outcome& outcome,
                         const std::vector<std::string>& files) {
   const std::uint64_t out = frames_out(outcome);
   ordered_json summary;
-  summary["input"] = options.input;
+  summary["input"] = options.render ? ordered_json() : ordered_json(options.input);
   summary["frames_in"] = outcome.frames_in;
   summary["frames_out"] = out;
   summary["fps"] = outcome.seconds > 0 ? std::round(double(out) / outcome.seconds * 1000) / 1000 : 0.0;
@@ -104,6 +122,7 @@ ordered_json summary_of(const Options& options, const Outcome& outcome,
   summary["views"] = options.views;
   summary["files"] = files;
   summary["frames"] = outcome.frames;
+  if (outcome.scores) add_scores(summary, *outcome.scores);
   if (!outcome.warnings.empty()) summary["warnings"] = outcome.warnings;
   if (outcome.interrupted) summary["interrupted"] = true;
   if (outcome.error) summary["error"] = outcome.error->what();

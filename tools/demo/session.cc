@@ -249,6 +249,8 @@ class Session {
   void estimate_total() {
     if (input_.kind == Input::Kind::images) {
       total_ = input_.files.size();
+    } else if (input_.kind == Input::Kind::rendered) {
+      total_ = 0;  // endless: --max-frames ends it
     } else if (gint64 duration = 0;
                gst_element_query_duration(graph_.source(), GST_FORMAT_TIME, &duration) && duration > 0) {
       total_ = std::uint64_t(std::llround(double(duration) / double(GST_SECOND) * graph_.frame_rate()));
@@ -266,6 +268,7 @@ class Session {
     for (const auto& branch : graph_.branches()) outcome_.frames[branch->file] = branch->frames();
     progress_.finish(graph_.frames_inferred(), total_, outcome_.seconds);
     outcome_.model = graph_.model_info();
+    outcome_.scores = graph_.scores();
     outcome_.preview = graph_.take_preview();
   }
 

@@ -25,6 +25,7 @@ struct Outcome {
   std::optional<DemoError> error;  // the first one
   std::vector<std::string> warnings;
   std::optional<ModelInfo> model;
+  std::optional<Scores> scores;
   SamplePtr preview;
 };
 

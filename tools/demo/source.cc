@@ -2,6 +2,7 @@
 #include "source.h"
 
 #include <cstring>
+#include <string>
 
 namespace da3::demo {
 namespace {
@@ -87,6 +88,22 @@ GstElement* make_video_source(const std::filesystem::path& file) {
     gst_object_unref(gst_object_ref_sink(bin));
     throw;
   }
+  return bin;
+}
+
+GstElement* make_rendered_source() {
+  // Seeds this small are kept out of training. At 8 frames a second a step is about as wide as a hand.
+  const std::string description =
+      "da3testsrc scene=room path=walk seed=11 ! capsfilter caps=video/x-raw,framerate=8/1,width=" +
+      std::to_string(rendered_width) + ",height=" + std::to_string(rendered_height);
+  GError* error = nullptr;
+  GstElement* bin = gst_parse_bin_from_description(description.c_str(), TRUE, &error);
+  const ErrorPtr owned(error);
+  if (error != nullptr) {
+    if (bin != nullptr) gst_object_unref(gst_object_ref_sink(bin));
+    throw DemoError(std::string("Nothing can be rendered: ") + error->message + ".");
+  }
+  gst_object_set_name(GST_OBJECT(bin), "source");
   return bin;
 }
 

@@ -20,6 +20,11 @@ bool is_idle(GstElement* video_source);
 // An appsrc for an ImageFeeder. Floating reference. Throws DemoError.
 GstElement* make_image_source();
 
+// A walk through a place that no network was trained on, with truth on its frames, rendered_size wide and
+// high. Endless. Floating reference. Throws DemoError.
+GstElement* make_rendered_source();
+inline constexpr int rendered_width = 504, rendered_height = 392;
+
 // gst_element_factory_make() that throws DemoError, naming the package that has the element if it is known.
 GstElement* make_element(const char* factory);
 
