@@ -24,7 +24,7 @@ def can_infer():
 
 class Readme(Case):
     def launch(self, number):
-        self.assertEqual(len(PIPELINES), 5, "the README promises five pipelines")
+        self.assertEqual(len(PIPELINES), 6, "the README promises five pipelines, and has one of da3score")
         if not can_infer():
             self.skipTest("built without the engine or the elements")
         text = PIPELINES[number]
@@ -55,6 +55,10 @@ class Readme(Case):
 
     def test_everything_from_one_pass(self):
         lines = self.launch(4)["poses.jsonl"].read_text().splitlines()
+        self.assertEqual(len([line for line in lines if '"type":"frame"' in line]), 8)
+
+    def test_scores(self):
+        lines = self.launch(5)["scores.jsonl"].read_text().splitlines()
         self.assertEqual(len([line for line in lines if '"type":"frame"' in line]), 8)
 
     def test_tables_of_properties_are_those_of_the_elements(self):
