@@ -14,6 +14,8 @@ namespace {
 
 // After so many requests the engine is asked again how many it puts together.
 constexpr guint kAskEvery = 16;
+// Most frames that only wait for their turn to go on without a result.
+constexpr guint kMostSkipped = 32;
 
 }  // namespace
 
@@ -114,15 +116,13 @@ guint InferStream::ahead() const {
 
 // By the sink pad's thread, the task and the loader's thread; one at a time, so that the order is kept.
 void InferStream::pump() {
+  const std::lock_guard one_at_a_time(pump_mutex_);
   Skipped skipped;
   {
     Lock lock(sync_->mutex);
-    if (pumping_) return;  // whoever does it sees what has been added
-    pumping_ = true;
     while (flow_ != GST_FLOW_FLUSHING && engine_ && !waiting_.empty() && !line_blocked()) {
       submit_next(lock, skipped);
     }
-    pumping_ = false;
     tidy_skipped(skipped);
   }
   if (skipped.reports.empty()) return;
@@ -233,7 +233,7 @@ void InferStream::skip_group(const std::shared_ptr<InferGroup>& group, DropReaso
 // Neighbouring gaps become one, and frames that only wait to go on without a result give way when they are
 // many: a downstream that stands still must not make the list grow.
 void InferStream::tidy_skipped(Skipped& skipped) {
-  const guint most = 2 * bound();
+  const guint most = bound() + kMostSkipped;
   for (Item& item : items_) {
     if (frames_queued_ <= most) break;
     if (item.kind != Kind::skipped || !item.buffer) continue;

@@ -207,9 +207,9 @@ void InferStream::push_buffer(BufferPtr buffer, const Item& item) {
     figures_.output.add(now.ns);
     if (item.kind == Kind::frame) figures_.total.add(age(item.arrival, now));
   }
+  maybe_post_stats();
   const GstFlowReturn flow = gst_pad_push(source_pad_, buffer.release());
   if (flow != GST_FLOW_OK) downstream_said(flow);
-  maybe_post_stats();
 }
 
 void InferStream::downstream_said(GstFlowReturn flow) {

@@ -228,7 +228,7 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, const InferSettings& set
     return flow;
   }
   group_->add(std::move(prepared.pixels));
-  if (group_->complete()) close_group();
+  if (group_->complete()) close_group(true);
   return GST_FLOW_OK;
 }
 
@@ -282,7 +282,7 @@ GstFlowReturn InferStream::fail(std::exception_ptr error, bool counted) {
   return flow_;
 }
 
-void InferStream::close_group() {
+void InferStream::close_group(bool newer_wins) {
   const std::shared_ptr<InferGroup> group = std::move(group_);
   group_.reset();
   if (!group || group->views() == 0) return;
@@ -292,8 +292,9 @@ void InferStream::close_group() {
     if (flow_ == GST_FLOW_FLUSHING || downstream_ended_) return;  // its frames are gone or will go
     group->closed(now_locked());
     waiting_.push_back(group);
-    // One place in the line; with `newest` the frame would not have been let in.
-    while (rules_.policy == DropPolicy::oldest && waiting_.size() > 1 && line_blocked()) {
+    // One place in the line; with `newest` the frame would not have been let in. What ends a segment drops
+    // nothing.
+    while (newer_wins && rules_.policy == DropPolicy::oldest && waiting_.size() > 1 && line_blocked()) {
       skip_group(waiting_.front(), DropReason::overrun, skipped);
     }
     tidy_skipped(skipped);

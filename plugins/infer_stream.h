@@ -131,7 +131,7 @@ class InferStream {
   GstFlowReturn fail(std::exception_ptr error, bool counted);
   void describe(Item& item, GstBuffer* buffer) const;
   bool skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow);
-  void close_group();
+  void close_group(bool newer_wins = false);
   void prepare_for(GstEvent* event);
   gboolean flush_start(GstEvent* event);
   gboolean flush_stop(GstEvent* event);
@@ -183,6 +183,7 @@ class InferStream {
   GstPad* const source_pad_;
   const Host host_;
 
+  std::mutex pump_mutex_;  // taken before the next one
   const std::shared_ptr<StreamSync> sync_ = std::make_shared<StreamSync>();
   // Under sync_->mutex.
   std::shared_ptr<Engine> engine_;
@@ -195,7 +196,7 @@ class InferStream {
   bool in_hand_ = false;                             // one more of them is with the task
   Rules rules_;
   bool live_ = false, live_known_ = false;
-  bool pumping_ = false, warming_up_ = false;
+  bool warming_up_ = false;
   std::optional<Da3Shape> shape_;  // of the frames of a live stream
   bool warm_up_asked_ = false;
   guint cap_ = 1;  // items that the engine puts together at most, as far as it knows

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "../stub_engine/stub_engine.h"
+#include "engine/api/engine.h"
 
 namespace da3::testing {
 

@@ -1,0 +1,620 @@
+// SPDX-License-Identifier: MIT
+//
+// da3infer and its model over time: changes while playing, progress, statistics, and what each fault of an
+// engine leaves behind at each place of a batch, with one stream and with four.
+#include <algorithm>
+#include <condition_variable>
+#include <memory>
+
+#include "infer_harness.h"
+
+using namespace da3::testing;
+
+namespace {
+
+class Messages {
+ public:
+  explicit Messages(Infer& infer) : bus_(gst_element_get_bus(infer.element)) {}
+  ~Messages() { gst_object_unref(bus_); }
+  Messages(const Messages&) = delete;
+  Messages& operator=(const Messages&) = delete;
+
+  // "load start; load continue 25 %; ..." of the progress messages so far.
+  std::string progress() {
+    std::string text;
+    while (GstMessage* message = gst_bus_pop_filtered(bus_, GST_MESSAGE_PROGRESS)) {
+      add(text, message);
+      gst_message_unref(message);
+    }
+    return text;
+  }
+  // Waits for the end of a step.
+  std::string wait_progress(const char* end) {
+    std::string text;
+    while (text.find(end) == std::string::npos) {
+      GstMessage* message = gst_bus_timed_pop_filtered(bus_, 60 * GST_SECOND, GST_MESSAGE_PROGRESS);
+      fail_unless(message != nullptr, "'%s' did not come, but: %s", end, text.c_str());
+      add(text, message);
+      gst_message_unref(message);
+    }
+    return text;
+  }
+  GstMessage* element_message() { return gst_bus_pop_filtered(bus_, GST_MESSAGE_ELEMENT); }
+
+ private:
+  static void add(std::string& text, GstMessage* message) {
+    GstProgressType type;
+    gchar *code = nullptr, *words = nullptr;
+    gst_message_parse_progress(message, &type, &code, &words);
+    const char* types[] = {"start", "continue", "complete", "canceled", "error"};
+    text += std::string(text.empty() ? "" : "; ") + code + " " + types[type] + " " + words;
+    g_free(code);
+    g_free(words);
+  }
+  GstBus* bus_;
+};
+
+std::string text_property(Infer& infer, const char* name) {
+  gchar* text = nullptr;
+  g_object_get(infer.element, name, &text, nullptr);
+  const std::string copy = text ? text : "";
+  g_free(text);
+  return copy;
+}
+
+void set_model(Infer& infer, const char* model) {
+  g_object_set(infer.element, "model", model, nullptr);
+}
+
+// Waits until active-model is `name`.
+class ActiveModel {
+ public:
+  explicit ActiveModel(Infer& infer) : infer_(infer) {
+    handler_ = g_signal_connect(infer.element, "notify::active-model", G_CALLBACK(changed), this);
+  }
+  ~ActiveModel() { g_signal_handler_disconnect(infer_.element, handler_); }
+  void wait(const char* name) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return name_ == name; });
+  }
+
+ private:
+  static void changed(GstElement* element, GParamSpec*, gpointer user) {
+    auto* self = static_cast<ActiveModel*>(user);
+    gchar* name = nullptr;
+    g_object_get(element, "active-model", &name, nullptr);
+    {
+      const std::lock_guard lock(self->mutex_);
+      self->name_ = name ? name : "";
+    }
+    self->changed_.notify_all();
+    g_free(name);
+  }
+  Infer& infer_;
+  gulong handler_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string name_;
+};
+
+std::string model_of(GstBuffer* buffer) {
+  const GstDa3View view = view_of(buffer);
+  gst_buffer_unref(buffer);
+  return view.model;
+}
+
+}  // namespace
+
+// ---- another model while playing
+// ----------------------------------------------------------------------------------------------------
+
+GST_START_TEST(another_model_takes_over_between_two_frames) {
+  Infer infer("model=stub:name=one,block=1 process-res=28 max-batch=4");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 3);
+  set_model(infer, "stub:name=two");
+  active.wait("two");
+  infer.push_numbered(56, 28, 3, 3);
+  // The frames of the old model are still with it, and come first.
+  stub().release(-1);
+  for (int i = 0; i < 6; ++i) {
+    GstBuffer* buffer = infer.pull();
+    fail_unless_equals_uint64(GST_BUFFER_OFFSET(buffer), i);
+    assert_depth_of(buffer, colour_of(i));
+    fail_unless_equals_string(model_of(buffer).c_str(), i < 3 ? "one" : "two");
+  }
+  infer.push_numbered(56, 28, 6, 2);
+  for (int i = 0; i < 2; ++i) gst_buffer_unref(infer.pull());
+  fail_unless_equals_int(stub_counters().engines_alive, 1);  // the old one has gone with its last frame
+  fail_unless_equals_uint64(infer.stat("model-changes"), 1);
+  fail_unless_equals_uint64(infer.stat("frames-dropped"), 0);
+  infer.bus.expect_no_error();
+}
+GST_END_TEST
+
+GST_START_TEST(frames_flow_while_another_model_loads) {
+  Infer infer("model=stub:name=one process-res=28");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  set_model(infer, "stub:name=two,open-block=1");
+  stub().wait_opening(1);
+  for (int i = 0; i < 20; ++i) {
+    infer.push_numbered(56, 28, i, 1);
+    fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+  }
+  stub().release_opens(-1);
+  active.wait("two");
+  infer.push_numbered(56, 28, 20, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "two");
+}
+GST_END_TEST
+
+GST_START_TEST(an_open_group_goes_to_the_new_model) {
+  Infer infer("model=stub:name=one process-res=28 views=3");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 2);
+  set_model(infer, "stub:name=two");
+  active.wait("two");
+  infer.push_numbered(56, 28, 2, 1);
+  for (int i = 0; i < 3; ++i) {
+    GstBuffer* buffer = infer.pull();
+    fail_unless_equals_int(view_of(buffer).views, 3);
+    fail_unless_equals_string(model_of(buffer).c_str(), "two");
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(a_bad_model_leaves_the_old_one_working) {
+  const char* bad[] = {"stub:missing",   "stub:unreadable", "stub:wrong-type",
+                       "stub:no-memory", "stub:failed",     "",
+                       "no/such-model"};
+  Infer infer("model=stub:name=one process-res=28");
+  infer.caps(56, 28);
+  int frame = 0;
+  for (const char* model : bad) {
+    set_model(infer, model);
+    const BusError warning = infer.bus.wait(GST_MESSAGE_WARNING);
+    fail_unless(warning.found && warning.domain == GST_RESOURCE_ERROR);
+    fail_unless(warning.text.find("stub:name=one goes on") != std::string::npos, "%s", warning.text.c_str());
+    fail_unless(warning.text.find(model) != std::string::npos, "%s", warning.text.c_str());
+    infer.push_numbered(56, 28, frame++, 1);
+    fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+    fail_unless_equals_string(text_property(infer, "model").c_str(), "stub:name=one");
+  }
+  infer.bus.expect_no_error();
+}
+GST_END_TEST
+
+GST_START_TEST(a_model_without_rays_is_refused_where_rays_are_asked_for) {
+  Infer infer("model=stub:name=one,outputs=depth+pose+ray process-res=28 use-ray-pose=true");
+  infer.caps(56, 28);
+  set_model(infer, "stub:name=two,outputs=depth");
+  const BusError warning = infer.bus.wait(GST_MESSAGE_WARNING);
+  fail_unless(warning.found && warning.text.find("use-ray-pose") != std::string::npos);
+  infer.push_numbered(56, 28, 0, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+  fail_unless_equals_int(stub_counters().engines_alive, 1);
+}
+GST_END_TEST
+
+GST_START_TEST(the_last_of_several_wishes_counts) {
+  Infer infer("model=stub:name=one process-res=28");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  set_model(infer, "stub:name=two,open-block=1");
+  stub().wait_opening(1);
+  set_model(infer, "stub:missing");
+  set_model(infer, "stub:name=three");
+  stub().release_opens(-1);
+  active.wait("three");
+  infer.push_numbered(56, 28, 0, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "three");
+  fail_if(infer.bus.pop(GST_MESSAGE_WARNING).found, "a wish that was taken back");
+  fail_unless_equals_int(stub_counters().engines_alive, 1);
+}
+GST_END_TEST
+
+GST_START_TEST(a_wish_can_be_taken_back) {
+  Infer infer("model=stub:name=one process-res=28");
+  infer.caps(56, 28);
+  set_model(infer, "stub:name=two,open-block=1");
+  stub().wait_opening(1);
+  set_model(infer, "stub:name=one");
+  stub().release_opens(-1);
+  Messages messages(infer);
+  messages.wait_progress("load complete Loaded stub:name=two");
+  messages.wait_progress("load complete Loaded stub:name=one");
+  for (int i = 0; i < 5; ++i) {
+    infer.push_numbered(56, 28, i, 1);
+    fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(stopping_while_another_model_loads) {
+  Infer infer("model=stub:name=one process-res=28");
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  gst_buffer_unref(infer.pull());
+  set_model(infer, "stub:name=two,open-block=1");
+  stub().wait_opening(1);
+  std::thread stopper([&] { gst_element_set_state(infer.element, GST_STATE_READY); });
+  stub().release_opens(-1);
+  stopper.join();
+  // What was wished for is there at the next start.
+  fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_PAUSED), GST_STATE_CHANGE_SUCCESS);
+  fail_unless_equals_string(text_property(infer, "active-model").c_str(), "two");
+  fail_unless_equals_int(stub_counters().engines_alive, 1);
+  infer.restarted = true;
+}
+GST_END_TEST
+
+GST_START_TEST(flush_while_two_models_are_at_work) {
+  Infer infer("model=stub:name=one,block=1 process-res=28 max-batch=4");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 2);
+  set_model(infer, "stub:name=two,block=1");
+  active.wait("two");
+  infer.push_numbered(56, 28, 2, 2);
+  infer.event(gst_event_new_flush_start());
+  fail_unless_equals_int(stub_counters().cancelled, 4);
+  infer.event(gst_event_new_flush_stop(TRUE));
+  fail_unless_equals_uint64(infer.drops("flush"), 4);
+}
+GST_END_TEST
+
+GST_START_TEST(a_hundred_models_in_a_row) {
+  Infer infer("model=stub:name=m0 process-res=28");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  for (int i = 1; i <= 100; ++i) {
+    const std::string name = "m" + std::to_string(i % 7);
+    set_model(infer, ("stub:name=" + name).c_str());
+    infer.push_numbered(56, 28, i, 1);
+    active.wait(name.c_str());
+    GstBuffer* buffer = infer.pull();
+    fail_unless_equals_uint64(GST_BUFFER_OFFSET(buffer), i);
+    gst_buffer_unref(buffer);
+  }
+  infer.bus.expect_no_error();
+}
+GST_END_TEST
+
+// ---- progress and what the engine is told
+// ----------------------------------------------------------------------------------------------------
+
+GST_START_TEST(loading_is_told_step_by_step) {
+  Infer infer("model=stub:name=one process-res=28");
+  Messages messages(infer);
+  const std::string text = messages.progress();
+  fail_unless(text ==
+                  "load start Loading stub:name=one; load continue 0 %; load continue 25 %; "
+                  "load continue 50 %; load complete Loaded stub:name=one",
+              "%s", text.c_str());
+}
+GST_END_TEST
+
+GST_START_TEST(a_failed_load_ends_its_progress) {
+  GstElement* element = make_infer("model=stub:missing");
+  Bus bus(element);
+  fail_unless_equals_int(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
+  GstBus* raw = gst_element_get_bus(element);
+  GstProgressType last = GST_PROGRESS_TYPE_START;
+  while (GstMessage* message = gst_bus_pop_filtered(raw, GST_MESSAGE_PROGRESS)) {
+    gst_message_parse_progress(message, &last, nullptr, nullptr);
+    gst_message_unref(message);
+  }
+  fail_unless_equals_int(last, GST_PROGRESS_TYPE_ERROR);
+  gst_object_unref(raw);
+  gst_object_unref(element);
+}
+GST_END_TEST
+
+GST_START_TEST(a_warm_up_is_told_and_so_is_its_end) {
+  for (const char* model : {"model=stub:", "model=stub:warm-fail=1"}) {
+    Infer infer(std::string(model) + " process-res=28", Source::live);
+    Messages messages(infer);
+    messages.progress();
+    infer.caps(56, 28);
+    infer.push_numbered(56, 28, 0, 1);
+    const bool works = std::string(model) == "model=stub:";
+    const std::string text = messages.wait_progress(works ? "warm-up complete" : "warm-up error");
+    fail_unless(text.find("warm-up start Measuring 28x14") == 0, "%s", text.c_str());
+    gst_buffer_unref(infer.pull());
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(a_new_model_is_measured_before_it_takes_over) {
+  Infer infer("model=stub:name=one process-res=28", Source::live);
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  gst_buffer_unref(infer.pull());
+  set_model(infer, "stub:name=two");
+  active.wait("two");
+  fail_unless_equals_int(stub_counters().warm_ups, 2);
+  infer.push_numbered(56, 28, 1, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "two");
+  fail_unless_equals_int(stub_counters().warm_ups, 2);
+}
+GST_END_TEST
+
+GST_START_TEST(memory_and_cache_reach_the_engine) {
+  {
+    Infer infer("model=stub: memory-fraction=0.5 cache-ttl=1500000000");
+    const Da3StubCounters counters = stub_counters();
+    assert_near(counters.last_memory_fraction, 0.5);
+    fail_unless_equals_int(counters.last_cache_ttl_ms, 1500);
+  }
+  Infer infer("model=stub:");
+  assert_near(stub_counters().last_memory_fraction, 0.85);
+  fail_unless_equals_int(stub_counters().last_cache_ttl_ms, 0);
+}
+GST_END_TEST
+
+GST_START_TEST(what_the_engine_mended_is_a_warning_and_loses_nothing) {
+  Infer infer("model=stub:halve-at=2 process-res=28");
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 4);
+  for (int i = 0; i < 4; ++i) gst_buffer_unref(infer.pull());
+  const BusError warning = infer.bus.wait(GST_MESSAGE_WARNING);
+  fail_unless(warning.found && warning.domain == GST_RESOURCE_ERROR &&
+              warning.code == GST_RESOURCE_ERROR_NO_SPACE_LEFT);
+  infer.bus.expect_no_error();
+}
+GST_END_TEST
+
+// ---- statistics
+// ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Stats {
+  explicit Stats(Infer& infer) { g_object_get(infer.element, "stats", &all, nullptr); }
+  ~Stats() { gst_structure_free(all); }
+  const GstStructure* part(const char* name) const {
+    const GValue* value = gst_structure_get_value(all, name);
+    fail_unless(value && GST_VALUE_HOLDS_STRUCTURE(value), "no structure %s", name);
+    return gst_value_get_structure(value);
+  }
+  static guint64 number(const GstStructure* s, const char* field) {
+    guint64 value = 0;
+    return gst_structure_get_uint64(s, field, &value) ? value : G_MAXUINT64;
+  }
+  GstStructure* all = nullptr;
+};
+
+}  // namespace
+
+GST_START_TEST(statistics_say_what_happened) {
+  Infer infer("model=stub:block=1,queued-us=2000,inference-us=5000 process-res=28 max-batch=4");
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 6);
+  stub().release(-1);
+  for (int i = 0; i < 6; ++i) gst_buffer_unref(infer.pull());
+  const Stats stats(infer);
+  fail_unless_equals_uint64(Stats::number(stats.all, "frames-in"), 6);
+  fail_unless_equals_uint64(Stats::number(stats.all, "frames-out"), 6);
+  // 56x28 is resized to 28x14: three bytes each.
+  fail_unless_equals_uint64(Stats::number(stats.all, "bytes-copied"), 6 * 3 * 28 * 14);
+  // Which frames shared a pass is the engine's business; every request is in one.
+  guint64 requests = 0;
+  const GstStructure* batches = stats.part("batches");
+  for (int i = 0; i < gst_structure_n_fields(batches); ++i) {
+    requests += Stats::number(batches, gst_structure_nth_field_name(batches, guint(i)));
+  }
+  fail_unless_equals_uint64(requests, 6);
+  const GstStructure* stages = stats.part("stages");
+  for (const auto& [stage, ns] : {std::pair{"queue", 2000000}, std::pair{"inference", 5000000}}) {
+    const GstStructure* s = gst_value_get_structure(gst_structure_get_value(stages, stage));
+    for (const char* field : {"p50-ns", "p95-ns", "p99-ns"}) {
+      gint64 value = 0;
+      fail_unless(gst_structure_get_int64(s, field, &value));
+      fail_unless_equals_int64(value, ns);
+    }
+  }
+  fail_unless_equals_uint64(Stats::number(stats.part("engine"), "memory-weights"), 1234);
+  fail_unless_equals_uint64(Stats::number(stats.part("engine"), "submitted"), 6);
+}
+GST_END_TEST
+
+GST_START_TEST(lent_frames_are_not_copied) {
+  Infer infer("model=stub:");
+  infer.caps(28, 14);
+  GstBuffer* buffer = numbered_frame(28, 14, 0);
+  mark_processed(buffer, 28, 14);
+  infer.push(buffer);
+  gst_buffer_unref(infer.pull());
+  fail_unless_equals_uint64(infer.stat("bytes-copied"), 0);
+}
+GST_END_TEST
+
+GST_START_TEST(statistics_without_anything) {
+  GstElement* element = make_infer("");
+  GstStructure* stats = nullptr;
+  g_object_get(element, "stats", &stats, nullptr);
+  fail_unless(gst_structure_has_name(stats, "da3infer-stats"));
+  fail_if(gst_structure_has_field(stats, "engine"), "no engine is open");
+  gdouble fps = -1;
+  fail_unless(gst_structure_get_double(stats, "fps", &fps) && fps == 0);
+  gchar* text = gst_structure_to_string(stats);
+  GstStructure* back = gst_structure_from_string(text, nullptr);
+  fail_unless(back != nullptr, "not to be parsed: %s", text);
+  gst_structure_free(back);
+  g_free(text);
+  gst_structure_free(stats);
+  gst_object_unref(element);
+}
+GST_END_TEST
+
+GST_START_TEST(messages_with_statistics_come_at_their_interval) {
+  Infer infer("model=stub: process-res=28 stats-interval=1000000000");
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  Messages messages(infer);
+  infer.caps(56, 28);
+  int seen = 0;
+  for (int i = 0; i < 25; ++i) {
+    gst_test_clock_advance_time(clock, 200 * GST_MSECOND);
+    infer.push_numbered(56, 28, i, 1);
+    gst_buffer_unref(infer.pull());
+  }
+  infer.event(gst_event_new_eos());
+  infer.wait_eos();
+  while (GstMessage* message = messages.element_message()) {
+    const GstStructure* s = gst_message_get_structure(message);
+    fail_unless(gst_structure_has_name(s, "da3infer-stats"));
+    ++seen;
+    fail_unless_equals_uint64(Stats::number(s, "frames-out"), 5 * seen);
+    gdouble fps = 0;
+    gst_structure_get_double(s, "fps", &fps);
+    assert_near(fps, 5, 1e-6);
+    gst_message_unref(message);
+  }
+  fail_unless_equals_int(seen, 5);
+  gst_object_unref(clock);
+}
+GST_END_TEST
+
+GST_START_TEST(no_messages_unasked) {
+  Infer infer("model=stub: process-res=28");
+  Messages messages(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 5);
+  for (int i = 0; i < 5; ++i) gst_buffer_unref(infer.pull());
+  fail_unless(messages.element_message() == nullptr);
+}
+GST_END_TEST
+
+// ---- faults in a batch
+// ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Four requests share a pass and the one at place `at` misbehaves. `streams`: 1 sends four frames, 4 send one
+// each, and another one afterwards. The stream of the bad one says so once and stops; every other frame comes
+// out.
+void fault_in_a_batch(const char* fault, int at, int streams, bool fatal) {
+  stub().reset();
+  const std::string model =
+      std::string("model=stub:block=1,") + fault + "=" + std::to_string(at) + " process-res=28 max-batch=4";
+  std::vector<std::unique_ptr<Infer>> infers;
+  for (int i = 0; i < streams; ++i) {
+    infers.push_back(std::make_unique<Infer>(model));
+    infers.back()->caps(56, 28);
+  }
+  for (int i = 0; i < 4; ++i) infers[i % streams]->push_numbered(56, 28, i / streams, 1);
+  stub().wait_submitted(4);
+  stub().release(4);
+  stub().wait_finished(4);
+  stub().release(-1);
+  for (int i = 0; i < streams; ++i) {
+    Infer& infer = *infers[i];
+    const bool hit = fatal && (streams == 1 || i == at - 1);
+    if (!hit) {
+      infer.push_numbered(56, 28, 4, 1);
+      infer.event(gst_event_new_eos());
+    }
+    infer.wait_eos();
+    const int good = hit ? (streams == 1 ? at - 1 : 0) : (streams == 1 ? 5 : 2);
+    fail_unless_equals_int(infer.received(), good);
+    if (hit) {
+      const BusError error = infer.bus.wait(GST_MESSAGE_ERROR);
+      fail_unless(error.found, "%s at %d of %d streams: no error", fault, at, streams);
+      fail_unless_equals_uint64(infer.drops("error"), streams == 1 ? 4 - good : 1);
+    }
+    infer.bus.expect_no_error();
+    infer.assert_accounts();
+    fail_unless_equals_uint64(infer.stat("queue-level"), 0);
+  }
+  infers.clear();
+  fail_unless_equals_int(stub_counters().results_alive, 0);
+}
+
+}  // namespace
+
+GST_START_TEST(every_fault_at_every_place_of_a_batch) {
+  const char* faults[] = {"fail-at",       "oom-at",           "nan-at",
+                          "wrong-size-at", "zero-size-at",     "wrong-views-at",
+                          "no-depth-at",   "no-confidence-at", "no-result-at"};
+  for (const char* fault : faults) {
+    for (int at = 1; at <= 4; ++at) {
+      for (const int streams : {1, 4}) fault_in_a_batch(fault, at, streams, true);
+    }
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(faults_that_are_none_lose_nothing) {
+  for (const char* fault : {"some-nan-at", "halve-at", "expire-at"}) {
+    for (int at = 1; at <= 4; ++at) {
+      for (const int streams : {1, 4}) fault_in_a_batch(fault, at, streams, false);
+    }
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(a_slow_engine_loses_nothing) {
+  Infer one("model=stub:delay-ms=1 process-res=28"), other("model=stub:delay-ms=1 process-res=28");
+  for (Infer* infer : {&one, &other}) {
+    infer->caps(56, 28);
+    infer->push_numbered(56, 28, 0, 4);
+    infer->event(gst_event_new_eos());
+  }
+  for (Infer* infer : {&one, &other}) {
+    infer->wait_eos();
+    fail_unless_equals_int(infer->received(), 4);
+  }
+}
+GST_END_TEST
+
+static Suite* da3infer_model_suite() {
+  Suite* suite = suite_create("da3infer-model");
+  TCase* changes = tcase_create("changes");
+  tcase_add_test(changes, another_model_takes_over_between_two_frames);
+  tcase_add_test(changes, frames_flow_while_another_model_loads);
+  tcase_add_test(changes, an_open_group_goes_to_the_new_model);
+  tcase_add_test(changes, a_bad_model_leaves_the_old_one_working);
+  tcase_add_test(changes, a_model_without_rays_is_refused_where_rays_are_asked_for);
+  tcase_add_test(changes, the_last_of_several_wishes_counts);
+  tcase_add_test(changes, a_wish_can_be_taken_back);
+  tcase_add_test(changes, stopping_while_another_model_loads);
+  tcase_add_test(changes, flush_while_two_models_are_at_work);
+  tcase_add_test(changes, a_hundred_models_in_a_row);
+  suite_add_tcase(suite, changes);
+
+  TCase* progress = tcase_create("progress");
+  tcase_add_test(progress, loading_is_told_step_by_step);
+  tcase_add_test(progress, a_failed_load_ends_its_progress);
+  tcase_add_test(progress, a_warm_up_is_told_and_so_is_its_end);
+  tcase_add_test(progress, a_new_model_is_measured_before_it_takes_over);
+  tcase_add_test(progress, memory_and_cache_reach_the_engine);
+  tcase_add_test(progress, what_the_engine_mended_is_a_warning_and_loses_nothing);
+  suite_add_tcase(suite, progress);
+
+  TCase* statistics = tcase_create("statistics");
+  tcase_add_test(statistics, statistics_say_what_happened);
+  tcase_add_test(statistics, lent_frames_are_not_copied);
+  tcase_add_test(statistics, statistics_without_anything);
+  tcase_add_test(statistics, messages_with_statistics_come_at_their_interval);
+  tcase_add_test(statistics, no_messages_unasked);
+  suite_add_tcase(suite, statistics);
+
+  TCase* faults = tcase_create("faults");
+  tcase_set_timeout(faults, 60);
+  tcase_add_test(faults, every_fault_at_every_place_of_a_batch);
+  tcase_add_test(faults, faults_that_are_none_lose_nothing);
+  tcase_add_test(faults, a_slow_engine_loses_nothing);
+  suite_add_tcase(suite, faults);
+  return suite;
+}
+
+int main(int argc, char** argv) {
+  use_stub_engine();
+  gst_check_init(&argc, &argv);
+  return gst_check_run_suite(da3infer_model_suite(), "da3infer_model", __FILE__);
+}
