@@ -204,10 +204,8 @@ void BatchFormer::finished(const std::vector<Item>& items, int64_t started, int6
   const std::lock_guard<std::mutex> guard(lock_);
   Learned& l = learned(items.front());
   std::vector<Job> jobs;
-  for (const Item& item : items)
-    jobs.push_back(job_of(item, stream_id(item.client, item.stream), 0, l.index));
+  for (const Item& item : items) jobs.push_back(running_.extract(item.id).mapped());
   core_.finished(jobs, failed ? 0 : time, started + time);
-  counters_.running -= uint32_t(items.size());
   (failed ? counters_.failed : counters_.completed) += items.size();
   ++counters_.batches;
   ++counters_.histogram[std::min<size_t>(items.size(), DA3_BATCH_BUCKETS) - 1];

@@ -96,7 +96,13 @@ int64_t CostModel::time(uint32_t batch) const {
     return above->second.smooth;
   const auto below = std::prev(above);
   const double t0 = double(below->second.smooth), b0 = double(below->first);
-  if (above == sizes_.end()) return int64_t(t0 * double(batch) / b0);
+  if (above == sizes_.end()) {
+    const double in_proportion = t0 / b0;
+    if (below == sizes_.begin()) return int64_t(in_proportion * double(batch));
+    const auto before = std::prev(below);
+    const double slope = (t0 - double(before->second.smooth)) / (b0 - double(before->first));
+    return int64_t(t0 + std::min(slope, in_proportion) * (double(batch) - b0));
+  }
   const double t1 = double(above->second.smooth), b1 = double(above->first);
   return int64_t(t0 + (t1 - t0) * (double(batch) - b0) / (b1 - b0));
 }

@@ -28,7 +28,7 @@ class CostModel {
 
   // Passes seen.
   uint64_t measured() const { return measured_; }
-  // Typical time of a pass; grows with `batch`, and no faster than in proportion beyond what was measured.
+  // Typical time of a pass; grows with `batch`, beyond what was measured along a line, at most in proportion.
   // 0 while nothing was measured.
   int64_t time(uint32_t batch) const;
   // The time that nine of ten passes keep.

@@ -12,10 +12,12 @@ constexpr int64_t kMillisecond = 1'000'000;
 constexpr double kLag = 3;
 // What a stream that paused can catch up.
 constexpr double kCredit = 8;
-// A job without a deadline is taken for one that is due after this and four full passes.
+// A job without a deadline is taken for one that is due after this and four passes.
 constexpr int64_t kPatience = 300 * kMillisecond;
-// How long an overload is remembered, and a live stream without new jobs is taken for live.
-constexpr int64_t kMemory = 2'000 * kMillisecond;
+// How long an overload is remembered.
+constexpr int64_t kMemory = 500 * kMillisecond;
+// How long a live stream without new jobs is taken for live.
+constexpr int64_t kLive = 2'000 * kMillisecond;
 // Waiting has to make an item cheaper by this much.
 constexpr double kWorthWaiting = 0.95;
 // Nothing is predicted that far.
@@ -124,6 +126,21 @@ std::vector<Job> Scheduler::remove(const std::function<bool(const Job&)>& predic
   return out;
 }
 
+uint64_t Scheduler::drop_oldest(uint64_t stream) {
+  const auto found = streams_.find(stream);
+  if (found == streams_.end() || found->second.waiting.empty()) return 0;
+  const uint64_t id = found->second.waiting.front().id;
+  found->second.waiting.pop_front();
+  --found->second.unfinished;
+  --waiting_;
+  return id;
+}
+
+size_t Scheduler::waiting(uint64_t stream) const {
+  const auto found = streams_.find(stream);
+  return found == streams_.end() ? 0 : found->second.waiting.size();
+}
+
 void Scheduler::finished(const std::vector<Job>& batch, int64_t time, int64_t now) {
   if (!batch.empty() && time > 0) costs(batch.front().cost).observe(uint32_t(batch.size()), time);
   for (const Job& job : batch) {
@@ -159,9 +176,8 @@ std::vector<Scheduler::Candidate> Scheduler::candidates() {
     int64_t due_before = std::numeric_limits<int64_t>::min();
     for (const Job& job : s.waiting) {
       if (job.kind != kind) break;
-      const int64_t own = job.deadline != kNever
-                              ? job.deadline
-                              : job.submitted + kPatience + 4 * costs(job.cost).time(cap_of(job));
+      const int64_t own =
+          job.deadline != kNever ? job.deadline : job.submitted + kPatience + 4 * costs(job.cost).time(1);
       // The order of a stream stands, whatever its deadlines say.
       due_before = std::max(due_before, own);
       out.push_back({&job, &s, tag, due_before});
@@ -177,10 +193,21 @@ uint32_t Scheduler::cap_of(const Job& job) {
                            : cost.cap(memory_budget_);
 }
 
-// Whether every deadline can be met if the jobs are served in this order at the best speed known.
+// Whether every deadline can be met if the jobs are served in this order: a first batch as choose_in_time()
+// would make it, the others at the best speed known.
 bool Scheduler::feasible(const std::vector<Candidate>& order, int64_t now) {
-  double end = double(now);
+  const uint32_t kind = order.front().job->kind;
+  std::vector<Candidate> first;
+  std::copy_if(order.begin(), order.end(), std::back_inserter(first),
+               [kind](const Candidate& c) { return c.job->kind == kind; });
+  choose_in_time(first, now, most_together(first));
+  size_t left = first.size();
+  double end = double(now) + double(costs(first.front().job->cost).time(uint32_t(left)));
   for (const Candidate& c : order) {
+    if (left > 0 && c.job->kind == kind) {
+      --left;
+      continue;
+    }
     CostModel& cost = costs(c.job->cost);
     const uint32_t cap = c.job->max_batch > 0 ? cap_of(*c.job) : cost.known_cap(memory_budget_);
     end += double(cost.time(cap)) / double(cap);
@@ -213,6 +240,7 @@ bool Scheduler::arrange(std::vector<Candidate>& all, int64_t now) {
   }
   std::sort(all.begin(), all.end(), by_deadline);
   if (feasible(all, now)) return true;
+  pressed_until_ = now + kMemory;
   std::sort(all.begin(), all.end(), by_share);
   return false;
 }
@@ -260,7 +288,8 @@ void Scheduler::choose_overloaded(std::vector<Candidate>& members, int64_t now, 
       if (in_time(c, size) && ++usable == size) break;
     if (usable < size) continue;
     const double rate = double(size) / double(std::max<int64_t>(1, cost.time(size)));
-    if (rate > best_rate) {
+    // Of equals the larger one: a size that was never measured is taken for no better than in proportion.
+    if (rate >= best_rate) {
       best_rate = rate;
       best = size;
     }
@@ -294,7 +323,7 @@ uint32_t Scheduler::limit_blocking(const std::vector<Candidate>& members, int64_
   CostModel& cost = costs(members.front().job->cost);
   int64_t allowed = kNever;
   for (const auto& [id, s] : streams_) {
-    if (s.slack == kNever || s.drained || s.last_push == kNever || now - s.last_push > kMemory) continue;
+    if (s.slack == kNever || s.drained || s.last_push == kNever || now - s.last_push > kLive) continue;
     allowed = std::min(allowed, s.slack - cost.time_upper(1));
   }
   while (size > 1 && allowed != kNever && cost.time_upper(size) > allowed) --size;
@@ -361,8 +390,9 @@ Decision Scheduler::decide(int64_t now) {
   expire(now, &decision.expired);
   if (waiting_ == 0) return decision;
   std::vector<Candidate> all = candidates();
-  const bool in_time = arrange(all, now);
-  if (!in_time) pressed_until_ = now + kMemory;
+  // After an overload everything is made up for at full speed first: batches cut short for the sake of jobs
+  // that are nearly late would keep it up.
+  const bool in_time = arrange(all, now) && pressed_until_ <= now;
   const uint32_t kind = all.front().job->kind;
   std::erase_if(all, [kind](const Candidate& c) { return c.job->kind != kind; });
   // Everything of this kind that waits is in: one more item could make the batch larger.
