@@ -16,7 +16,7 @@
 namespace da3::plugin {
 
 struct InferFigures {
-  guint64 frames_in = 0, frames_out = 0;
+  guint64 frames_in = 0, frames_out = 0;  // out: downstream took it
   std::array<guint64, kDropReasons> dropped{};
   // Of frames_out: without a result of their own (on-drop), and marked as gaps by upstream.
   guint64 reused = 0, passed = 0, gaps = 0;

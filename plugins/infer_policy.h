@@ -31,7 +31,7 @@ enum class OnDrop { gap, reuse, pass };
 enum class DropReason {
   flush,    // a flushing seek or a flush took it out
   stopped,  // the element went to READY
-  refused,  // downstream wanted no more of its segment
+  refused,  // downstream wanted no more of its segment, or there is none
   error,    // it, or a frame before it, ended the stream
   overrun,  // live: newer frames came before its turn
   late,     // live: older than max-latency before its turn

@@ -218,6 +218,10 @@ void InferStream::downstream_said(GstFlowReturn flow) {
   std::deque<Item> dropped;  // goes without the lock
   {
     const Lock lock(sync_->mutex);
+    --figures_.frames_out;  // it was not taken
+    figures_.drop(flow == GST_FLOW_FLUSHING                             ? DropReason::flush
+                  : flow == GST_FLOW_EOS || flow == GST_FLOW_NOT_LINKED ? DropReason::refused
+                                                                        : DropReason::error);
     if (flow == GST_FLOW_EOS) {
       dropped = take_buffers(false);
       figures_.drop(DropReason::refused,

@@ -793,6 +793,7 @@ class Simulation {
     stub().wait_submitted(load_.cameras);
     stub().release(load_.cameras);
     monitor_.wait(load_.cameras);
+    stub().wait_finished(load_.cameras);
     done_ = load_.cameras;
     for (auto& ages : monitor_.ages) ages.clear();
   }
@@ -907,8 +908,8 @@ GST_START_TEST(overload_stays_young_and_fair) {
       const GstClockTime round =
           outcome.service * GstClockTime((cameras + outcome.batch - 1) / outcome.batch);
       fail_unless(outcome.ages.back() <= 3 * round + outcome.service, "%s", text.c_str());
-      fail_unless(p95(outcome.halves[1]) <= p95(outcome.halves[0]) + kFrameTime, "ages grow: %s",
-                  text.c_str());
+      const GstClockTime before = p95(outcome.halves[0]), after = p95(outcome.halves[1]);
+      fail_unless(after <= std::max(before + kFrameTime, load.max_latency), "ages grow: %s", text.c_str());
       // The engine is never idle: a fifth of the frames is inferred.
       fail_unless(outcome.ages.size() * 5 >= size_t(150 * cameras), "%s", text.c_str());
     }

@@ -121,15 +121,19 @@ class Stream {
 
   // One step of the thread that pushes; true if it was a frame.
   bool step() {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    sought_.wait(lock, [this] { return !flushed_; });
     const int dice = pick(0, 999);
     if (dice < 2) {
+      // The rules of pads: no flush ends that has not begun in the same life.
+      const std::unique_lock life(life_mutex_, std::try_to_lock);
+      if (!life) return false;
       leave();
       join();
     } else if (dice < 6) {
       end_and_begin();
     } else if (dice < 30) {
-      width_ = pick(14, 60), height_ = pick(14, 60);
+      width_ = pick(30, 56), height_ = pick(30, 56);
       send_caps();
     } else if (dice < 60) {
       change_settings();
@@ -140,19 +144,20 @@ class Stream {
                                                         GstClockTimeDiff(pick(0, 90)) * GST_MSECOND,
                                                         GstClockTime(pick(0, 5)) * GST_SECOND));
     } else {
-      push();
-      return true;
+      return push();
     }
     return false;
   }
 
   // A flushing seek, from any other thread.
   void seek() {
+    const std::lock_guard life(life_mutex_);
     seeking_ = true;
     gst_pad_push_event(upstream_, gst_event_new_flush_start());
     const std::lock_guard lock(mutex_);  // the pusher has noticed
     gst_pad_push_event(upstream_, gst_event_new_flush_stop(TRUE));
-    seeking_ = false;
+    seeking_ = flushed_ = false;
+    sought_.notify_all();
     needs_segment_ = true;
     new_order();
     ++seeks_;
@@ -240,7 +245,8 @@ class Stream {
     begin();
   }
 
-  void push() {
+  // True if the frame was taken.
+  bool push() {
     if (needs_segment_) {
       GstSegment segment;
       gst_segment_init(&segment, GST_FORMAT_TIME);
@@ -256,7 +262,9 @@ class Stream {
     // Caps that meet a flush on their way are refused by the pads themselves.
     const bool flushed = flow == GST_FLOW_FLUSHING || (seeking_ && flow == GST_FLOW_NOT_NEGOTIATED);
     check(flow == GST_FLOW_OK || flushed, std::string("flow: ") + gst_flow_get_name(flow));
+    flushed_ = seeking_ && flow != GST_FLOW_OK;
     if (flow == GST_FLOW_OK) ++pushed_;
+    return flow == GST_FLOW_OK;
   }
 
   void change_settings() {
@@ -271,7 +279,7 @@ class Stream {
         g_object_set(element_, "views", guint(pick(1, 3)), nullptr);
         break;
       case 3:
-        g_object_set(element_, "process-res", 14 * pick(1, 4), nullptr);
+        g_object_set(element_, "process-res", 14 * pick(2, 4), nullptr);
         break;
       case 4:
         g_object_set(element_, "max-latency", guint64(pick(0, 3)) * 20 * GST_MSECOND, nullptr);
@@ -362,7 +370,10 @@ class Stream {
   GstPad *upstream_ = nullptr, *downstream_ = nullptr;
 
   std::atomic<bool> seeking_{false};
-  std::mutex mutex_;  // of the pusher
+  std::mutex life_mutex_;  // taken before the next one, or tried
+  std::mutex mutex_;       // of the pusher
+  std::condition_variable sought_;
+  bool flushed_ = false;  // the pusher waits for the end of the flush
   std::mt19937 random_;
   int width_ = 28, height_ = 28, next_ = 0, serial_ = 0;
   guint64 position_ = 0;
