@@ -1,163 +1,119 @@
 // SPDX-License-Identifier: MIT
 //
-// da3-bench: how long one forward pass of a synthetic model takes on this machine.
-#include <ATen/Parallel.h>
-#include <c10/core/InferenceMode.h>
-#include <sys/resource.h>
-
+// da3-bench: how fast and how exact things are on this machine. README.md in this folder says how it
+// measures.
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "engine/network/network.h"
-#include "engine/runtime/device.h"
+#include "batching.h"
+#include "core/chart.h"
+#include "core/machine.h"
+#include "core/options.h"
+#include "core/worker.h"
+#include "works/libtorch.h"
+#include "works/work.h"
+#include "works/write_model.h"
 
 namespace {
 
-constexpr char kUsage[] =
-    "usage: da3-bench [--model NAME] [--size WxH] [--batch N] [--views N] [--runs N] [--device D]\n"
-    "                 [--precision fp32|fp16|bf16] [--threads N] [--ray]\n"
-    "\n"
-    "Runs a model with synthetic weights (default da3-small, 504x280, 1 item of 1 view, 10 runs after 2 that "
-    "do not\n"
-    "count) and prints the time of a forward pass and the peak memory of the process. --ray computes the ray "
-    "map too.\n";
+using namespace da3::bench;
 
-struct Arguments {
-  std::string model = "da3-small", device = "auto", precision = "auto";
-  int64_t width = 504, height = 280, batch = 1, views = 1;
-  int runs = 10;
-  unsigned threads = 0;
-  bool ray = false, help = false;
-};
+std::vector<std::string> work_names() {
+  std::vector<std::string> out;
+  for (const Work& work : works()) out.emplace_back(work.name);
+  return out;
+}
 
-int64_t whole_number(const std::string& option, const std::string& text) {
-  size_t used = 0;
-  int64_t value = 0;
-  try {
-    value = std::stoll(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
+std::string help() {
+  std::string lines;
+  for (const Work& work : works()) {
+    std::string name = work.name;
+    name.resize(std::max<size_t>(12, name.size() + 1), ' ');
+    lines += "  " + name + work.summary + "\n";
   }
-  if (used == 0 || used != text.size() || value < 1 || value > 100000)
-    throw std::invalid_argument(option + " needs a whole number from 1 to 100000, not '" + text + "'");
-  return value;
+  return usage(lines);
 }
 
-Arguments parse(int argc, char** argv) {
-  Arguments a;
-  for (int i = 1; i < argc; ++i) {
-    const std::string option = argv[i];
-    if (option == "--help" || option == "-h") {
-      a.help = true;
-      continue;
-    }
-    if (option == "--ray") {
-      a.ray = true;
-      continue;
-    }
-    if (i + 1 >= argc) throw std::invalid_argument(option + " is unknown or needs a value");
-    const std::string value = argv[++i];
-    if (option == "--model")
-      a.model = value;
-    else if (option == "--device")
-      a.device = value;
-    else if (option == "--precision")
-      a.precision = value;
-    else if (option == "--batch")
-      a.batch = whole_number(option, value);
-    else if (option == "--views")
-      a.views = whole_number(option, value);
-    else if (option == "--runs")
-      a.runs = int(whole_number(option, value));
-    else if (option == "--threads")
-      a.threads = unsigned(whole_number(option, value));
-    else if (option == "--size") {
-      const size_t x = value.find('x');
-      if (x == std::string::npos) throw std::invalid_argument("--size needs WxH, not '" + value + "'");
-      a.width = whole_number(option, value.substr(0, x));
-      a.height = whole_number(option, value.substr(x + 1));
-    } else {
-      throw std::invalid_argument("unknown option '" + option + "'");
-    }
+// Words with blanks in quotes, so that the line can be pasted.
+std::string command_line(const std::vector<std::string>& arguments) {
+  std::string out = "da3-bench";
+  for (const std::string& a : arguments)
+    out += a.find_first_of(" \"'$") == std::string::npos ? " " + a : " '" + a + "'";
+  return out;
+}
+
+void write_outputs(const Options& options, const Report& report, const std::vector<std::string>& arguments) {
+  if (!options.json.empty()) write_file(options.json, report.json());
+  if (!options.markdown.empty()) write_file(options.markdown, report.markdown(command_line(arguments)));
+  if (options.svg.empty()) return;
+  std::error_code error;
+  std::filesystem::create_directories(options.svg, error);
+  if (error) throw std::runtime_error("cannot make the folder '" + options.svg + "': " + error.message());
+  for (const std::string& name : options.works) {
+    const std::string picture = svg_of_work(name, report.rows_of(name));
+    if (!picture.empty()) write_file(options.svg + "/" + name + ".svg", picture);
   }
-  if (a.width % DA3_PATCH_SIZE || a.height % DA3_PATCH_SIZE)
-    throw std::invalid_argument("both sides of --size must be multiples of 14");
-  return a;
 }
 
-Da3Precision precision_of(const std::string& name) {
-  for (const Da3Precision p :
-       {DA3_PRECISION_AUTO, DA3_PRECISION_FP32, DA3_PRECISION_FP16, DA3_PRECISION_BF16})
-    if (name == da3::name_of(p)) return p;
-  throw std::invalid_argument("unknown precision '" + name + "' (auto, fp32, fp16, bf16)");
+// The comparison of batches has options of its own.
+bool for_batching_alone(const std::vector<std::string>& arguments) {
+  if (arguments.empty() || arguments[0] != "batching") return false;
+  return std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) {
+    return a == "--images" || a == "--batches" || a == "--rounds" || a == "--help";
+  });
 }
 
-double quantile(const std::vector<double>& sorted, double q) {
-  const double position = q * double(sorted.size() - 1);
-  const size_t low = size_t(position);
-  const size_t high = std::min(low + 1, sorted.size() - 1);
-  return sorted[low] + (position - double(low)) * (sorted[high] - sorted[low]);
-}
-
-void run(const Arguments& a) {
-  using Clock = std::chrono::steady_clock;
-  da3::set_threads(a.threads);
-  const at::Device device = da3::select_device(a.device);
-  const Da3Precision precision = da3::select_precision(precision_of(a.precision), device);
-  const c10::InferenceMode inference;
-  da3::SyntheticWeights weights(0);
-  const auto network =
-      da3::make_network(da3::builtin_config(a.model), weights, {device, da3::scalar_type_of(precision)});
-  at::Tensor images = at::empty({a.batch, a.views, 3, a.height, a.width}, at::TensorOptions(at::kFloat));
-  da3::synthetic::fill_input(images.data_ptr<float>(), "bench", a.batch, a.views, a.height, a.width, 0);
-  images = images.to(device);
-  da3::NetworkOptions options;
-  options.want_ray = a.ray;
-
-  constexpr int kWarmUp = 2;
-  std::vector<double> milliseconds;
-  for (int i = 0; i < kWarmUp + a.runs; ++i) {
-    const auto start = Clock::now();
-    // The copy waits for the device.
-    const at::Tensor depth = network->forward(images, options, {}).depth.to(at::kCPU);
-    const double elapsed = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-    if (i >= kWarmUp) milliseconds.push_back(elapsed);
+int measure(const Options& options, const std::vector<std::string>& arguments) {
+  Row machine = describe_machine();
+  const Row libtorch = in_child([&] { return describe_libtorch(options.device); });
+  for (const auto& [key, value] : libtorch.items()) machine[key] = value;
+  Report report(machine);
+  for (const auto& [key, value] : machine.items())
+    std::printf("%s: %s\n", key.c_str(),
+                value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+  Context context(options, report);
+  for (const std::string& name : options.works) {
+    for (const Work& work : works()) {
+      if (name != work.name) continue;
+      try {
+        work.run(context);
+      } catch (const std::exception& e) {
+        // The others are still worth having.
+        context.add({{"work", name}, {"skipped", first_line(e.what())}});
+      }
+    }
+    write_outputs(options, report, arguments);  // what there is so far
   }
-  std::sort(milliseconds.begin(), milliseconds.end());
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const double median = quantile(milliseconds, 0.5);
-  std::printf("%s\n", da3::describe_runtime().c_str());
-  std::printf(
-      "%s %ldx%ld batch %ld views %ld %s %s: median %.1f ms, p5 %.1f, p95 %.1f, %.2f images/s, peak memory "
-      "%ld MiB\n",
-      a.model.c_str(), long(a.width), long(a.height), long(a.batch), long(a.views), da3::name_of(precision),
-      device.str().c_str(), median, quantile(milliseconds, 0.05), quantile(milliseconds, 0.95),
-      1000.0 * double(a.batch * a.views) / median, usage.ru_maxrss / 1024);
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (for_batching_alone(arguments)) return bench_batching(argc - 2, argv + 2);
   try {
-    const Arguments arguments = parse(argc, argv);
-    if (arguments.help) {
-      std::fputs(kUsage, stdout);
+    const Options options = parse_options(arguments, work_names());
+    if (options.help) {
+      std::fputs(help().c_str(), stdout);
       return 0;
     }
-    run(arguments);
-    return 0;
+    if (!options.write_name.empty()) {
+      write_model(options.write_name, options.write_folder, options.seed);
+      std::printf("%s/model.safetensors\n", options.write_folder.c_str());
+      return 0;
+    }
+    return measure(options, arguments);
   } catch (const std::invalid_argument& e) {
-    std::fprintf(stderr, "da3-bench: %s\n%s", e.what(), kUsage);
+    std::fprintf(stderr, "da3-bench: %s\n(da3-bench --help says more)\n", e.what());
     return 2;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "da3-bench: %s\n", e.what());
+    std::fprintf(stderr, "da3-bench: %s\n", first_line(e.what()).c_str());
     return 1;
   }
 }

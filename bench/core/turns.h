@@ -23,7 +23,8 @@ struct Turn {
   std::string failure = {};  // why it stopped; it is not run again
 };
 
-// Every round runs each alternative once, each round beginning with another one. An alternative that throws is out.
+// Every round runs each alternative once, each round beginning with another one. An alternative that throws
+// is out.
 void run_in_turn(std::vector<Turn>& turns, const RunPlan& plan);
 
 // Times a call.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// Work `ceiling`: the rates of matrix product, 3x3 convolution and memory that every other figure is compared with. Each
-// rate is that of the best operator LibTorch has for it on this machine; the others are listed too.
+// Work `ceiling`: the rates of matrix product, 3x3 convolution and memory that every other figure is compared
+// with. Each rate is that of the best operator LibTorch has for it on this machine; the others are listed
+// too.
 #include "works/ceiling.h"
 
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <torch/version.h>
 
 #include <memory>
 #include <stdexcept>
@@ -49,22 +51,24 @@ std::function<void()> int8_linear(const MatmulShape& s) {
   const Tensor x = at::randint(0, 255, {s.rows, s.in}, bytes);
   const Tensor w = at::randint(-127, 127, {s.out, s.in}, at::TensorOptions(at::kChar));
   const Tensor packed = call_for_tensor("onednn::qlinear_prepack", {w, std::vector<int64_t>{s.rows, s.in}});
-  const Tensor scales = at::full({s.out}, 0.01, floats), zeros = at::zeros({s.out}, at::TensorOptions(at::kInt));
+  const Tensor scales = at::full({s.out}, 0.01, floats),
+               zeros = at::zeros({s.out}, at::TensorOptions(at::kInt));
   return [=] {
     call_for_tensor("onednn::qlinear_pointwise",
-                    {x, 0.02, int64_t(128), packed, scales, zeros, IValue(), 1.0, int64_t(0), IValue(int64_t(at::kFloat)),
-                     std::string("none"), no_scalars(), std::string()});
+                    {x, 0.02, int64_t(128), packed, scales, zeros, IValue(), 1.0, int64_t(0),
+                     IValue(int64_t(at::kFloat)), std::string("none"), no_scalars(), std::string()});
   };
 }
 
 std::vector<Candidate> cpu_matmul(const MatmulShape& s, const std::string& precision) {
   if (precision == "int8") {
-    return {{"onednn qlinear", [s] { return int8_linear(s); }}, {"_int_mm", [s] {
-              const auto chars = at::TensorOptions(at::kChar);
-              const Tensor a = at::randint(-127, 127, {s.rows, s.in}, chars),
-                           b = at::randint(-127, 127, {s.out, s.in}, chars).t();
-              return [=] { call_for_tensor("aten::_int_mm", {a, b}); };
-            }}};
+    return {{"onednn qlinear", [s] { return int8_linear(s); }},
+            {"_int_mm", [s] {
+               const auto chars = at::TensorOptions(at::kChar);
+               const Tensor a = at::randint(-127, 127, {s.rows, s.in}, chars),
+                            b = at::randint(-127, 127, {s.out, s.in}, chars).t();
+               return [=] { call_for_tensor("aten::_int_mm", {a, b}); };
+             }}};
   }
   const at::ScalarType type = scalar_of(precision);
   return {{"mm",
@@ -82,8 +86,8 @@ std::vector<Candidate> cpu_matmul(const MatmulShape& s, const std::string& preci
           {"onednn packed linear", [s, type] {
              const Tensor a = random_floats({s.rows, s.in}, at::kCPU, type),
                           w = random_floats({s.out, s.in}, at::kCPU, type);
-             const Tensor packed =
-                 call_for_tensor("mkldnn::_reorder_linear_weight", {call_for_tensor("aten::to_mkldnn", {w}), s.rows});
+             const Tensor packed = call_for_tensor("mkldnn::_reorder_linear_weight",
+                                                   {call_for_tensor("aten::to_mkldnn", {w}), s.rows});
              return [=] {
                call_for_tensor("mkldnn::_linear_pointwise",
                                {a, packed, IValue(), std::string("none"), no_scalars(), std::string()});
@@ -102,13 +106,14 @@ std::vector<Candidate> cuda_matmul(const MatmulShape& s, const std::string& prec
   }
   if (precision == "fp8") {
     return {{"_scaled_mm", [=]() -> std::function<void()> {
-#ifdef DA3_BENCH_FP8
-               const Tensor a = random_floats({s.rows, s.in}, device, at::kFloat).to(at::ScalarType::Float8_e4m3fn),
-                            b = random_floats({s.out, s.in}, device, at::kFloat).to(at::ScalarType::Float8_e4m3fn).t();
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 1)
+               const Tensor
+                   a = random_floats({s.rows, s.in}, device, at::kFloat).to(at::ScalarType::Float8_e4m3fn),
+                   b = random_floats({s.out, s.in}, device, at::kFloat).to(at::ScalarType::Float8_e4m3fn).t();
                const Tensor one = at::ones({}, at::TensorOptions(at::kFloat).device(device));
                return [=] {
-                 call_for_tensor("aten::_scaled_mm", {a, b, one, one, IValue(), IValue(),
-                                                      IValue(int64_t(at::kBFloat16)), true});
+                 call_for_tensor("aten::_scaled_mm",
+                                 {a, b, one, one, IValue(), IValue(), IValue(int64_t(at::kBFloat16)), true});
                };
 #else
                throw std::runtime_error("this LibTorch has no fp8 tensors");
@@ -118,7 +123,8 @@ std::vector<Candidate> cuda_matmul(const MatmulShape& s, const std::string& prec
   const at::ScalarType type = scalar_of(precision);
   const bool tf32 = precision == "tf32";
   return {{"mm", [=] {
-             const Tensor a = random_floats({s.rows, s.in}, device, type), b = random_floats({s.in, s.out}, device, type);
+             const Tensor a = random_floats({s.rows, s.in}, device, type),
+                          b = random_floats({s.in, s.out}, device, type);
              return [=] {
                at::globalContext().setAllowTF32CuBLAS(tf32);
                at::mm(a, b);
@@ -164,7 +170,8 @@ at::Device prepare(const std::string& device_name, int64_t threads) {
   return select_device(device_name);
 }
 
-std::vector<Candidate> convolutions(const std::string& precision, at::Device device, int64_t channels, int64_t side) {
+std::vector<Candidate> convolutions(const std::string& precision, at::Device device, int64_t channels,
+                                    int64_t side) {
   const at::ScalarType type = scalar_of(precision);
   const bool tf32 = precision == "tf32";
   const auto input = [=] { return random_floats({1, channels, side, side}, device, type); };
@@ -185,12 +192,12 @@ std::vector<Candidate> convolutions(const std::string& precision, at::Device dev
                      const Tensor x = input().contiguous(last);
                      const Tensor w =
                          call_for_tensor("mkldnn::_reorder_convolution_weight",
-                                         {call_for_tensor("aten::to_mkldnn", {weight()}), one, one, one, int64_t(1),
-                                          std::vector<int64_t>{1, channels, side, side}});
+                                         {call_for_tensor("aten::to_mkldnn", {weight()}), one, one, one,
+                                          int64_t(1), std::vector<int64_t>{1, channels, side, side}});
                      return [=] {
                        call_for_tensor("mkldnn::_convolution_pointwise",
-                                       {x, w, IValue(), one, one, one, int64_t(1), std::string("none"), no_scalars(),
-                                        std::string()});
+                                       {x, w, IValue(), one, one, one, int64_t(1), std::string("none"),
+                                        no_scalars(), std::string()});
                      };
                    }});
   return out;
@@ -241,11 +248,12 @@ void run(Context& context) {
 
 }  // namespace
 
-Row measure_matmul(const std::string& device_name, int64_t threads, const std::vector<std::string>& precisions,
-                   bool quick, const RunPlan& plan) {
+Row measure_matmul(const std::string& device_name, int64_t threads,
+                   const std::vector<std::string>& precisions, bool quick, const RunPlan& plan) {
   const at::Device device = prepare(device_name, threads);
   const c10::InferenceMode inference;
-  // The products of a network: tokens of one 504x504 image by the feed-forward layer of da3-large, and a square.
+  // The products of a network: tokens of one 504x504 image by the feed-forward layer of da3-large, and a
+  // square.
   std::vector<MatmulShape> shapes = {{1297, 1024, 4096}, {2048, 2048, 2048}};
   if (device.is_cuda()) shapes = {{20752, 1024, 4096}, {8192, 8192, 8192}};
   if (quick) shapes = {{256, 256, 256}};
@@ -254,33 +262,42 @@ Row measure_matmul(const std::string& device_name, int64_t threads, const std::v
     const std::string precision =
         asked == "auto" ? name_of(select_precision(DA3_PRECISION_AUTO, device)) : asked;
     for (const MatmulShape& s : shapes) {
-      const Row base = {{"work", "ceiling"},       {"case", "matmul"},  {"precision", precision},
-                        {"shape", s.text()}, {"threads", at::get_num_threads()}};
+      const Row base = {{"work", "ceiling"},
+                        {"case", "matmul"},
+                        {"precision", precision},
+                        {"shape", s.text()},
+                        {"threads", at::get_num_threads()}};
       if (device.is_cpu() && (precision == "tf32" || precision == "fp8")) {
         Row row = base;
         row["skipped"] = "a CPU does not have this precision";
         rows.push_back(row);
         continue;
       }
-      measure(device.is_cuda() ? cuda_matmul(s, precision, device) : cpu_matmul(s, precision), base, s.operations(),
-              device, plan, &rows);
+      measure(device.is_cuda() ? cuda_matmul(s, precision, device) : cpu_matmul(s, precision), base,
+              s.operations(), device, plan, &rows);
     }
   }
   return {{"rows", rows}};
 }
 
-Row measure_convolution(const std::string& device_name, int64_t threads, const std::vector<std::string>& precisions,
-                        bool quick, const RunPlan& plan) {
+Row measure_convolution(const std::string& device_name, int64_t threads,
+                        const std::vector<std::string>& precisions, bool quick, const RunPlan& plan) {
   const at::Device device = prepare(device_name, threads);
   const c10::InferenceMode inference;
   // A fusion block of da3-base at 504x504.
-  const int64_t channels = quick ? 32 : device.is_cuda() ? 256 : 128, side = quick ? 36 : device.is_cuda() ? 288 : 144;
+  const int64_t channels = quick              ? 32
+                           : device.is_cuda() ? 256
+                                              : 128,
+                side = quick              ? 36
+                       : device.is_cuda() ? 288
+                                          : 144;
   Row rows = Row::array();
   for (const std::string& precision : precisions) {
     if (precision == "int8" || precision == "fp8" || precision == "auto") continue;
     if (device.is_cpu() && precision == "tf32") continue;
     const double operations = 2.0 * 9 * double(channels * channels) * double(side * side);
-    const std::string shape = std::to_string(channels) + " channels " + std::to_string(side) + "x" + std::to_string(side);
+    const std::string shape =
+        std::to_string(channels) + " channels " + std::to_string(side) + "x" + std::to_string(side);
     measure(convolutions(precision, device, channels, side),
             {{"work", "ceiling"},
              {"case", "convolution 3x3"},
@@ -310,12 +327,14 @@ Row measure_bandwidth(const std::string& device_name, int64_t threads, bool quic
              {"threads", at::get_num_threads()}};
   add_times(turns[0], &row);
   // Two arrays are read and one is written; that a processor may read what it overwrites is not counted.
-  if (row.contains("median_ms")) row["gbytes_per_s"] = 3.0 * double(count) * 4 / row["median_ms"].get<double>() / 1e6;
+  if (row.contains("median_ms"))
+    row["gbytes_per_s"] = 3.0 * double(count) * 4 / row["median_ms"].get<double>() / 1e6;
   Row rows = Row::array();
   rows.push_back(row);
   return {{"rows", rows}};
 }
 
-DA3_BENCH_WORK(10, "ceiling", "matrix products, 3x3 convolutions and memory: what the machine can do at best", run);
+DA3_BENCH_WORK(10, "ceiling", "matrix products, 3x3 convolutions and memory: what the machine can do at best",
+               run);
 
 }  // namespace da3::bench

@@ -20,7 +20,8 @@ std::vector<c10::IValue> call_operator(const std::string& name, std::vector<c10:
   const auto found = c10::Dispatcher::singleton().findSchema({name, overload});
   if (!found) throw std::runtime_error("this LibTorch has no " + name);
   const auto& schema = found->schema().arguments();
-  torch::jit::Stack stack(std::make_move_iterator(arguments.begin()), std::make_move_iterator(arguments.end()));
+  torch::jit::Stack stack(std::make_move_iterator(arguments.begin()),
+                          std::make_move_iterator(arguments.end()));
   if (stack.size() > schema.size()) throw std::runtime_error("this LibTorch has another " + name);
   for (size_t i = stack.size(); i < schema.size(); ++i) {
     const auto& value = schema[i].default_value();
@@ -32,7 +33,8 @@ std::vector<c10::IValue> call_operator(const std::string& name, std::vector<c10:
   return {stack.begin(), stack.end()};
 }
 
-at::Tensor call_for_tensor(const std::string& name, std::vector<c10::IValue> arguments, const std::string& overload) {
+at::Tensor call_for_tensor(const std::string& name, std::vector<c10::IValue> arguments,
+                           const std::string& overload) {
   return call_operator(name, std::move(arguments), overload).at(0).toTensor();
 }
 
@@ -57,7 +59,8 @@ Row describe_libtorch(const std::string& device_name) {
   std::istringstream config(at::show_config());
   std::string line, libraries;
   while (std::getline(config, line)) {
-    for (const char* name : {"Math Kernel Library", "MKL-DNN", "oneDNN", "OpenMP", "CUDA Runtime", "CuDNN", "MAGMA"}) {
+    for (const char* name :
+         {"Math Kernel Library", "MKL-DNN", "oneDNN", "OpenMP", "CUDA Runtime", "CuDNN", "MAGMA"}) {
       if (line.find(name) == std::string::npos) continue;
       const size_t begin = line.find_first_not_of(" -");
       libraries += (libraries.empty() ? "" : "; ") + line.substr(begin);

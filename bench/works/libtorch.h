@@ -13,11 +13,13 @@
 
 namespace da3::bench {
 
-// Calls an operator by name through the dispatcher, so that it need not exist when this is compiled; arguments that are
-// not given take the defaults of its schema. Throws std::runtime_error("this LibTorch has no NAME").
+// Calls an operator by name through the dispatcher, so that it need not exist when this is compiled;
+// arguments that are not given take the defaults of its schema. Throws std::runtime_error("this LibTorch has
+// no NAME").
 std::vector<c10::IValue> call_operator(const std::string& name, std::vector<c10::IValue> arguments,
                                        const std::string& overload = "");
-at::Tensor call_for_tensor(const std::string& name, std::vector<c10::IValue> arguments, const std::string& overload = "");
+at::Tensor call_for_tensor(const std::string& name, std::vector<c10::IValue> arguments,
+                           const std::string& overload = "");
 
 // Waits for the device; nothing on the CPU.
 void synchronize(at::Device device);

@@ -51,7 +51,8 @@ double Context::ceiling(const std::string& device, int64_t threads, const std::s
   RunPlan short_plan{1, options.quick ? 2 : 8, options.quick ? 2.0 : 6.0};
   double best = 0;
   try {
-    const Row rows = in_child([&] { return measure_matmul(device, threads, {precision}, options.quick, short_plan); });
+    const Row rows =
+        in_child([&] { return measure_matmul(device, threads, {precision}, options.quick, short_plan); });
     for (const Row& row : rows["rows"]) best = std::max(best, row.value("gflops", 0.0));
   } catch (const std::exception&) {
     best = 0;  // figures go without their share

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What da3-bench can measure. A work is a source file in this folder that ends with DA3_BENCH_WORK(...); the build file
-// lists it and nothing else needs to know it.
+// What da3-bench can measure. A work is a source file in this folder that ends with DA3_BENCH_WORK(...); the
+// build file lists it and nothing else needs to know it.
 #pragma once
 
 #include <map>
@@ -25,8 +25,8 @@ class Context {
   const Report& report() const { return report_; }
   // Rounds and seconds: those of the command line, else few for --quick, else these.
   RunPlan plan(int runs, double seconds) const;
-  // GFLOP/s of matrix products that this machine reaches in `precision` ("fp32", ...), measured on first need; 0 when it
-  // cannot compute in it.
+  // GFLOP/s of matrix products that this machine reaches in `precision` ("fp32", ...), measured on first
+  // need; 0 when it cannot compute in it.
   double ceiling(const std::string& device, int64_t threads, const std::string& precision);
 
  private:
@@ -47,7 +47,8 @@ struct WorkRegistration {
   explicit WorkRegistration(const Work& work);
 };
 
-#define DA3_BENCH_WORK(rank, name, summary, run) \
-  static const ::da3::bench::WorkRegistration registration_of_work(::da3::bench::Work{rank, name, summary, run})
+#define DA3_BENCH_WORK(rank, name, summary, run)                    \
+  static const ::da3::bench::WorkRegistration registration_of_work( \
+      ::da3::bench::Work{rank, name, summary, run})
 
 }  // namespace da3::bench

@@ -42,6 +42,7 @@ class Fixture {
   Client client;
 
   explicit Fixture(uint32_t limit = 8) {
+    current = this;
     client.user = this;
     client.warning = [](void* user, Da3ErrorCode code, const char* text) {
       CHECK(code == DA3_ERROR_NO_MEMORY);
@@ -94,7 +95,6 @@ class Fixture {
     tickets.emplace_back();
     Ticket& ticket = tickets.back();
     ticket.number = int(tickets.size());
-    owners.push_back({this, &ticket});
     Item item;
     item.client = &client;
     item.stream = &streams[stream];
@@ -114,7 +114,6 @@ class Fixture {
       f->order.push_back(t->number);
       if (result) f->release(result);
     };
-    current = this;
     client.begin(item.stream);
     worker->queue().push(std::move(item));
     return ticket;
@@ -130,7 +129,6 @@ class Fixture {
   }
 
   std::deque<Ticket> tickets;
-  std::deque<std::pair<Fixture*, Ticket*>> owners;
   std::unique_ptr<BatchWorker> worker;
   static Fixture* current;
 };
@@ -348,7 +346,7 @@ TEST_SUITE("warm-up") {
     f.pass = [](const auto&) { throw std::runtime_error("broken"); };
     CHECK_THROWS_AS(f.worker->warm_up(
                         like(f, ticket), 8, [] { return false; }, [](double) {}),
-                    std::runtime_error);
+                    EngineError);
     f.pass = [](const auto&) {};
     f.submit();
     f.settle();
@@ -403,7 +401,6 @@ TEST_SUITE("threads") {
         }
       });
     }
-    Fixture::current = &f;
     Ticket warm;
     Item shape;
     shape.client = &f.client;

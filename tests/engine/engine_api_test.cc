@@ -5,8 +5,10 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <fstream>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -1038,4 +1040,429 @@ TEST_SUITE("cancelling and closing") {
     for (auto& list : tickets)
       for (Ticket& ticket : list) CHECK(ticket.calls() == 1);
   }
+}
+
+namespace {
+
+// Every kind of network, and what it gives.
+struct Kind {
+  const char* name;
+  const std::string& (*model)();
+  uint32_t outputs;
+  int views;
+};
+const Kind kKinds[] = {
+    {"any view, one", Models::any_view, kAllOutputs, 1},
+    {"any view, three", Models::any_view, kAllOutputs, 3},
+    {"mono with sky", Models::mono, DA3_OUTPUT_DEPTH | DA3_OUTPUT_SKY, 1},
+    {"nested with sky", Models::nested, kAllOutputs, 2},
+    {"with Gaussians", Models::gaussians, DA3_OUTPUT_DEPTH | DA3_OUTPUT_CONFIDENCE, 1},
+};
+
+// All planes of a result.
+std::vector<Tensor> planes_of(const Da3ResultData& d) {
+  std::vector<Tensor> out;
+  const int64_t v = d.n_views, h = d.height, w = d.width;
+  const auto add = [&](const float* data, std::vector<int64_t> shape) {
+    if (data) out.push_back(plane(data, std::move(shape)));
+  };
+  add(d.depth, {v, h, w});
+  add(d.confidence, {v, h, w});
+  add(d.sky, {v, h, w});
+  add(d.ray, {v, d.ray_height, d.ray_width, 6});
+  add(d.extrinsics, {v, 3, 4});
+  add(d.intrinsics, {v, 3, 3});
+  return out;
+}
+
+// Runs the pictures in one batch, in this order; returns the planes of each.
+std::vector<std::vector<Tensor>> run_together(Engine& engine, const std::deque<Pictures>& pictures,
+                                              const std::vector<size_t>& order, uint32_t outputs) {
+  std::deque<Ticket> tickets(order.size());
+  {
+    const Busy busy(engine);
+    for (size_t i = 0; i < order.size(); ++i) tickets[i].submit(engine, pictures[order[i]].request(outputs));
+  }
+  std::vector<std::vector<Tensor>> out(order.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    CHECK(tickets[i].data().batch == order.size());
+    out[i] = planes_of(tickets[i].data());
+  }
+  return out;
+}
+
+double greatest_distance(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, distance(a[i], b[i]));
+  return worst;
+}
+
+bool all_same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  REQUIRE(a.size() == b.size());
+  for (size_t i = 0; i < a.size(); ++i)
+    if (!same_bits(a[i], b[i])) return false;
+  return true;
+}
+
+Da3Shape shape_of(int width = kWidth, int height = kHeight) {
+  Da3Shape shape{};
+  shape.struct_size = sizeof shape;
+  shape.width = width;
+  shape.height = height;
+  shape.n_views = 1;
+  return shape;
+}
+
+Da3EngineConfig config_of(const std::string& model) {
+  Da3EngineConfig config{};
+  config.struct_size = sizeof config;
+  config.model = model.c_str();
+  config.device = "cpu";
+  return config;
+}
+
+// float32 with sums in another order; the tiny networks amplify little.
+constexpr double kRounding = 5e-5;
+
+}  // namespace
+
+TEST_SUITE("a batch never changes a result") {
+  TEST_CASE("any size and composition: the result of the item alone, up to rounding") {
+    for (const Kind& kind : kKinds) {
+      CAPTURE(kind.name);
+      const auto engine = open(kind.model(), 5);
+      std::deque<Pictures> pictures;
+      std::vector<std::vector<Tensor>> alone;
+      for (int i = 0; i < 5; ++i) {
+        pictures.emplace_back(i, kind.views);
+        Ticket ticket;
+        ticket.submit(*engine, pictures.back().request(kind.outputs));
+        CHECK(ticket.data().batch == 1);
+        alone.push_back(planes_of(ticket.data()));
+        CHECK(alone.back().size() >= 2);
+      }
+      const std::vector<std::vector<size_t>> compositions = {{0, 1},          {1, 0},          {2, 2, 2},
+                                                             {0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {3, 0, 3, 1}};
+      for (const auto& order : compositions) {
+        const auto together = run_together(*engine, pictures, order, kind.outputs);
+        for (size_t i = 0; i < order.size(); ++i) {
+          CHECK(greatest_distance(together[i], alone[order[i]]) < kRounding);
+          // And of no other item.
+          CHECK(greatest_distance(together[i], alone[(order[i] + 1) % 5]) > 10 * kRounding);
+        }
+      }
+    }
+  }
+
+  TEST_CASE("the same batch twice: the same bits") {
+    for (const Kind& kind : kKinds) {
+      CAPTURE(kind.name);
+      const auto engine = open(kind.model(), 4);
+      std::deque<Pictures> pictures;
+      for (int i = 0; i < 4; ++i) pictures.emplace_back(i, kind.views);
+      const auto once = run_together(*engine, pictures, {0, 1, 2, 3}, kind.outputs);
+      const auto twice = run_together(*engine, pictures, {0, 1, 2, 3}, kind.outputs);
+      for (size_t i = 0; i < 4; ++i) CHECK(all_same_bits(once[i], twice[i]));
+    }
+  }
+
+  TEST_CASE("at a fixed size the place in the batch and the neighbours do not matter") {
+    for (const Kind& kind : kKinds) {
+      CAPTURE(kind.name);
+      const auto engine = open(kind.model(), 4);
+      std::deque<Pictures> pictures;
+      for (int i = 0; i < 8; ++i) pictures.emplace_back(i, kind.views);
+      const auto reference = run_together(*engine, pictures, {0, 1, 2, 3}, kind.outputs);
+      const auto reversed = run_together(*engine, pictures, {3, 2, 1, 0}, kind.outputs);
+      const auto strangers = run_together(*engine, pictures, {0, 5, 6, 7}, kind.outputs);
+      for (size_t i = 0; i < 4; ++i) CHECK(greatest_distance(reversed[3 - i], reference[i]) < kRounding);
+      // In its place an item gives the same bits, whoever is beside it.
+      CHECK(all_same_bits(strangers[0], reference[0]));
+    }
+  }
+
+  TEST_CASE("what spoils one item stays in it") {
+    const auto engine = open(Models::any_view(), 3);
+    std::deque<Pictures> pictures;
+    for (int i = 0; i < 3; ++i) pictures.emplace_back(i, 2);
+    auto [e, k] = make_cameras(1, 2);
+    // Cameras at one place have no scale: whatever that gives, the neighbours have theirs.
+    const Tensor same_place = e.clone();
+    same_place.select(3, 3).zero_();
+    std::deque<Ticket> tickets(3), clean(3);
+    const auto run = [&](std::deque<Ticket>& to, const Tensor& middle, const Tensor& k) {
+      const Busy busy(*engine);
+      for (size_t i = 0; i < 3; ++i) {
+        Da3Request r = pictures[i].request();
+        r.extrinsics = (i == 1 ? middle : e).data_ptr<float>();
+        r.intrinsics = k.data_ptr<float>();
+        to[i].submit(*engine, r);
+      }
+    };
+    run(tickets, same_place, k);
+    run(clean, e, k);
+    for (const size_t i : {0, 2}) {
+      CHECK(tickets[i].data().batch == 3);
+      CHECK(same_bits(depth_of(tickets[i].data()), depth_of(clean[i].data())));
+    }
+  }
+}
+
+TEST_SUITE("deadlines") {
+  TEST_CASE("what is late ends as expired, if it wants to, and costs no pass") {
+    const auto engine = open(Models::any_view(), 4);
+    const Pictures pictures(1, 1);
+    Ticket late, late_but_wanted, in_time;
+    Da3Request r = pictures.request();
+    r.deadline_ns = 1;
+    {
+      const Busy busy(*engine);
+      late_but_wanted.submit(*engine, r);
+      r.flags = DA3_REQUEST_DROP_EXPIRED;
+      late.submit(*engine, r);
+      r.deadline_ns =
+          std::chrono::steady_clock::now().time_since_epoch().count() + int64_t(3600) * 1'000'000'000;
+      in_time.submit(*engine, r);
+    }
+    CHECK(late.code() == DA3_ERROR_EXPIRED);
+    CHECK(!late.message().empty());
+    CHECK(late_but_wanted.code() == DA3_OK);
+    CHECK(in_time.code() == DA3_OK);
+    CHECK(engine->stats().expired == 1);
+  }
+
+  TEST_CASE("that are none are refused") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(1, 1);
+    Da3Request r = pictures.request();
+    r.deadline_ns = -1;
+    CHECK(submit_refusal(*engine, r).says("deadline"));
+    r.deadline_ns = 0;
+    r.flags = 1u << 7;
+    CHECK(submit_refusal(*engine, r).says("flags"));
+  }
+
+  TEST_CASE("a caller that does not know them is served") {
+    const auto engine = open(Models::any_view());
+    const Pictures pictures(1, 1);
+    Da3Request r = pictures.request();
+    r.struct_size = DA3_REQUEST_SIZE_1;
+    r.deadline_ns = -1;  // beyond what it says it filled
+    r.flags = 0xffffffffu;
+    Ticket ticket;
+    ticket.submit(*engine, r);
+    CHECK(ticket.code() == DA3_OK);
+    Da3EngineConfig config = config_of(Models::any_view());
+    config.struct_size = DA3_ENGINE_CONFIG_SIZE_1;
+    config.cache_ttl_ms = -1;
+    CHECK(EngineModule::instance().open(config) != nullptr);
+  }
+}
+
+TEST_SUITE("statistics") {
+  TEST_CASE("every request is counted once") {
+    const auto engine = open(Models::any_view(), 4);
+    const Da3EngineStats before = engine->stats();
+    CHECK(before.struct_size == sizeof before);
+    const Pictures pictures(1, 1);
+    const char stream = 0;
+    std::deque<Ticket> tickets(6);
+    {
+      const Busy busy(*engine);
+      for (size_t i = 0; i < 4; ++i) tickets[i].submit(*engine, pictures.request());
+      for (size_t i = 4; i < 6; ++i) tickets[i].submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream));
+      CHECK(engine->stats().waiting == 6);
+      engine->cancel(&stream);
+      CHECK(engine->stats().waiting == 4);
+    }
+    for (auto& t : tickets) t.code();
+    const Da3EngineStats s = engine->stats();
+    CHECK(s.submitted - before.submitted == 7);  // with the one that kept it busy
+    CHECK(s.completed - before.completed == 5);
+    CHECK(s.cancelled - before.cancelled == 2);
+    CHECK(s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.waiting + s.running);
+    CHECK(s.batch_histogram[3] - before.batch_histogram[3] == 1);
+    CHECK(s.batch_histogram[0] - before.batch_histogram[0] == 1);
+    CHECK(s.service.p95_ns >= s.service.p50_ns);
+    CHECK(s.service.p50_ns > 0);
+    CHECK(s.queue_wait.count >= 5);
+    CHECK(s.memory_weights == engine->info().parameters * 4);
+    CHECK(s.memory_used > 0);
+    CHECK(s.memory_free > 0);
+    CHECK(s.memory_budget > 0);
+    CHECK(s.memory_budget <= s.memory_free * 2);
+    const Da3ShapeStats shape = engine->shape_stats(shape_of());
+    CHECK(shape.measured >= 1);
+    CHECK(shape.batch_cap == 4);
+    CHECK(shape.service.p95_ns > 0);
+    CHECK(shape.memory_single > 0);
+    CHECK(engine->shape_stats(shape_of(140, 140)).measured == 0);
+  }
+
+  TEST_CASE("of an older caller are not written beyond its structure") {
+    const auto engine = open(Models::any_view());
+    Da3EngineStats s{};
+    s.waiting = s.running = 77;
+    s.struct_size = offsetof(Da3EngineStats, running);
+    // Through the table, as C callers do.
+    const Da3EngineApi& api = EngineModule::instance().api();
+    Da3EngineConfig config = config_of(Models::any_view());
+    Da3Error error{};
+    Da3Engine* handle = api.open(&config, &error);
+    REQUIRE(handle != nullptr);
+    api.stats(handle, &s);
+    CHECK(s.waiting == 0);
+    CHECK(s.running == 77);
+    CHECK(s.struct_size == offsetof(Da3EngineStats, running));
+    api.close(handle);
+  }
+
+  TEST_CASE("streams and users") {
+    const auto engine = open(Models::any_view()), other = open(Models::any_view());
+    const uint32_t streams = engine->stats().streams;
+    const char a = 0, b = 0;
+    engine->stream_begin(&a, {sizeof(Da3Stream), 2, 0});
+    other->stream_begin(&a, {sizeof(Da3Stream), 2, 0});
+    engine->stream_begin(&b, {sizeof(Da3Stream), 0, 33'000'000});
+    CHECK(engine->stats().streams == streams + 3);
+    CHECK(engine->stats().users == 2);
+    engine->drain(&a);
+    engine->stream_end(&a);
+    engine->stream_end(&a);
+    CHECK(engine->stats().streams == streams + 2);
+    // A stream that ended is served all the same.
+    const Pictures pictures(1, 1);
+    Ticket ticket;
+    ticket.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &a));
+    CHECK(ticket.code() == DA3_OK);
+  }
+}
+
+TEST_SUITE("warm-up") {
+  TEST_CASE("learns what passes cost, says how far it is, and submits nothing") {
+    struct Seen {
+      std::vector<double> loading, warm_up;
+    } seen;
+    Da3EngineConfig config = config_of(Models::mono());
+    config.user = &seen;
+    config.progress = [](void* user, Da3ProgressStage stage, double part) {
+      auto* s = static_cast<Seen*>(user);
+      (stage == DA3_PROGRESS_LOADING ? s->loading : s->warm_up).push_back(part);
+    };
+    const auto engine = EngineModule::instance().open(config);
+    REQUIRE(seen.loading.size() >= 2);
+    CHECK(seen.loading.front() == 0);
+    CHECK(seen.loading.back() == 1);
+    CHECK(seen.warm_up.empty());
+    CHECK(engine->warm_up(shape_of()));
+    CHECK(seen.warm_up.front() == 0);
+    CHECK(seen.warm_up.back() == 1);
+    for (const auto* list : {&seen.loading, &seen.warm_up}) CHECK(std::is_sorted(list->begin(), list->end()));
+    CHECK(engine->stats().submitted == 0);
+    const Da3ShapeStats s = engine->shape_stats(shape_of());
+    CHECK(s.measured >= 3);
+    CHECK(s.single_ns > 0);
+    CHECK(s.cap_ns >= s.single_ns);
+    CHECK(s.batch_cap >= 1);
+    CHECK(s.items_per_second > 0);
+    CHECK(s.memory_cap >= s.memory_single);
+  }
+
+  TEST_CASE("of what cannot be computed is refused as a request is") {
+    const auto engine = open(Models::mono());
+    const auto refusal = [&](const Da3Shape& shape) { return refusal_of([&] { engine->warm_up(shape); }); };
+    CHECK(refusal(shape_of(55, 42)).says("multiple of 14"));
+    Da3Shape shape = shape_of();
+    shape.outputs = DA3_OUTPUT_POSE;
+    CHECK(refusal(shape).code == DA3_ERROR_UNSUPPORTED);
+    shape = shape_of();
+    shape.n_views = 0;
+    CHECK(refusal(shape).code == DA3_ERROR_SETTINGS);
+    shape = shape_of();
+    shape.use_ray_pose = 1;
+    CHECK(refusal(shape).says("ray"));
+  }
+
+  TEST_CASE("can be stopped from its own progress") {
+    struct Stop {
+      Engine* engine = nullptr;
+    } stop;
+    Da3EngineConfig config = config_of(Models::any_view());
+    config.user = &stop;
+    config.progress = [](void* user, Da3ProgressStage stage, double part) {
+      auto* s = static_cast<Stop*>(user);
+      if (stage == DA3_PROGRESS_WARM_UP && part > 0) s->engine->warm_up_stop();
+    };
+    const auto engine = EngineModule::instance().open(config);
+    stop.engine = engine.get();
+    CHECK(refusal_of([&] { engine->warm_up(shape_of()); }).code == DA3_ERROR_CANCELLED);
+  }
+}
+
+TEST_SUITE("the model cache") {
+  TEST_CASE("keeps a model for the time asked for, and counts") {
+    const std::string& model = Models::gaussians();
+    Da3EngineConfig config = config_of(model);
+    config.cache_ttl_ms = 3'600'000;
+    const auto watch = open(Models::any_view());
+    const auto before = watch->stats();
+    EngineModule::instance().open(config).reset();
+    const auto kept = watch->stats();
+    CHECK(kept.cache_misses == before.cache_misses + 1);
+    CHECK(kept.cache_memory > before.cache_memory);
+    CHECK(kept.cache_evictions == before.cache_evictions);
+    config.cache_ttl_ms = 0;
+    EngineModule::instance().open(config).reset();
+    const auto freed = watch->stats();
+    CHECK(freed.cache_hits == kept.cache_hits + 1);
+    CHECK(freed.cache_misses == kept.cache_misses);
+    CHECK(freed.cache_memory == before.cache_memory);
+    CHECK(freed.cache_evictions == kept.cache_evictions + 1);
+  }
+
+  TEST_CASE("settings that mean nothing are refused") {
+    Da3EngineConfig config = config_of(Models::any_view());
+    for (const float fraction : {-0.1f, 1.5f, NAN, INFINITY}) {
+      config.memory_fraction = fraction;
+      CHECK(refusal_of([&] { EngineModule::instance().open(config); }).says("memory-fraction"));
+    }
+    config.memory_fraction = 0.5f;
+    config.cache_ttl_ms = -1;
+    CHECK(refusal_of([&] { EngineModule::instance().open(config); }).says("cache-ttl"));
+  }
+
+  TEST_CASE("a model that cannot be loaded is tried again") {
+    const TempDir temp;
+    StoredTensors tensors = synthetic_tensors(tiny_config(tiny_mono()));
+    const StoredTensors whole = tensors;
+    tensors.erase(tensors.begin());
+    const std::string folder = write_model(temp, "model", tiny_mono(), tensors);
+    CHECK(open_refusal(folder).code == DA3_ERROR_WRONG_TYPE);
+    write_model(temp, "model", tiny_mono(), whole);
+    CHECK(open(folder) != nullptr);
+  }
+
+#ifdef __linux__
+  TEST_CASE("many users of a model hold one copy of its weights") {
+    const auto resident = [] {
+      std::ifstream file("/proc/self/statm");
+      uint64_t size = 0, pages = 0;
+      file >> size >> pages;
+      return pages * 4096;
+    };
+    const std::string model = "synthetic:da3-small?seed=77";
+    const uint64_t none = resident();
+    std::vector<std::unique_ptr<Engine>> engines;
+    engines.push_back(open(model));
+    const uint64_t one = resident();
+    for (int i = 0; i < 7; ++i) engines.push_back(open(model));
+    const uint64_t eight = resident();
+    const uint64_t weights = engines[0]->stats().memory_weights;
+    CHECK(weights > 80'000'000);
+    CHECK(one > none);
+    CHECK(eight < one + weights / 4);
+    CHECK(engines[0]->stats().users == 8);
+  }
+#endif
 }

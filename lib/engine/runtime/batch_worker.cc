@@ -104,18 +104,22 @@ void BatchWorker::warn_of_memory(const std::vector<Item>& batch, const std::stri
 }
 
 bool BatchWorker::call(const std::function<void()>& task) {
-  auto done = std::make_shared<std::promise<void>>();
+  // What goes wrong comes back as a value: an exception object is not shared between threads.
+  auto done = std::make_shared<std::promise<Failure>>();
   auto result = done->get_future();
   const bool accepted = former_.add_task([&task, done] {
+    Failure failure;
     try {
       task();
-      done->set_value();
     } catch (...) {
-      done->set_exception(std::current_exception());
+      failure = current_failure();
     }
+    done->set_value(std::move(failure));
   });
-  if (accepted) result.get();
-  return accepted;
+  if (!accepted) return false;
+  const Failure failure = result.get();
+  if (failure.code != DA3_OK) throw EngineError(failure.code, failure.message, failure.detail);
+  return true;
 }
 
 bool BatchWorker::warm_up(const Item& like, uint32_t most, const std::function<bool()>& stop,

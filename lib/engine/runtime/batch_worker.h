@@ -34,7 +34,8 @@ class BatchWorker {
 
   BatchFormer& queue() { return former_; }
   const BatchFormer& queue() const { return former_; }
-  // Runs `task` on the worker thread between two batches and waits for it. False after the end.
+  // Runs `task` on the worker thread between two batches and waits for it; throws what it throws, as an
+  // EngineError. False after the end.
   bool call(const std::function<void()>& task);
   // Measures passes of 1, 2, 4, ... copies of `like`; see engine.h. `progress` on this thread. Throws what
   // run() throws for a single item. False: `stop` said so.

@@ -144,6 +144,7 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
     weights.check(keys);
     CountedWeights counted(weights, model->parameters, progress);
     model->network = make_network(request.config, counted, placement);
+    request.checkpoint->forget_pages();  // most weights have been laid out anew or copied to the device
     if (notice && model->licence == "CC-BY-NC-4.0")
       notice("The weights in '" + request.source + "' are licensed CC BY-NC 4.0: not for commercial use.");
   }
