@@ -69,13 +69,14 @@ void InferStream::clear() {
   group_.reset();
   input_.reset();
   last_results_.reset();
-  const auto used = engines();
-  for (const auto& engine : used) {
+  for (const auto& engine : engines()) {
     engine->cancel(this);
     engine->stream_end(this);
   }
+  std::vector<std::shared_ptr<Engine>> gone;  // closed without the lock
   const Lock lock(sync_->mutex);
   registered_with_ = nullptr;
+  gone.swap(retired_);
 }
 
 // ---- frames

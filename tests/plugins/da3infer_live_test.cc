@@ -32,26 +32,35 @@ class Tape {
     infer_.event(gst_event_new_eos());
     infer_.wait_eos();
     const std::lock_guard lock(mutex_);
+    end_gap();
     return text_;
   }
 
  private:
   static GstPadProbeReturn write(GstPad*, GstPadProbeInfo* info, gpointer user) {
     auto* self = static_cast<Tape*>(user);
-    std::string entry;
+    const std::lock_guard lock(self->mutex_);
     if (info->type & GST_PAD_PROBE_TYPE_BUFFER) {
-      entry = buffer_text(GST_PAD_PROBE_INFO_BUFFER(info));
+      self->end_gap();
+      self->add(buffer_text(GST_PAD_PROBE_INFO_BUFFER(info)));
     } else if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) == GST_EVENT_GAP) {
       GstClockTime start = 0, duration = 0;
       gst_event_parse_gap(GST_PAD_PROBE_INFO_EVENT(info), &start, &duration);
-      entry = "gap" + std::to_string(start / kFrameTime) + "+" + std::to_string(duration / GST_MSECOND);
-    } else {
-      return GST_PAD_PROBE_OK;
+      if (start != self->gap_end_) {
+        self->end_gap();
+        self->gap_start_ = start;
+      }
+      self->gap_end_ = start + duration;
     }
-    const std::lock_guard lock(self->mutex_);
-    self->text_ += (self->text_.empty() ? "" : " ") + entry;
     return GST_PAD_PROBE_OK;
   }
+  void end_gap() {
+    if (gap_start_ == GST_CLOCK_TIME_NONE) return;
+    add("gap" + std::to_string(gap_start_ / kFrameTime) + "+" +
+        std::to_string((gap_end_ - gap_start_) / GST_MSECOND));
+    gap_start_ = gap_end_ = GST_CLOCK_TIME_NONE;
+  }
+  void add(const std::string& entry) { text_ += (text_.empty() ? "" : " ") + entry; }
   static std::string buffer_text(GstBuffer* buffer) {
     std::string entry = std::to_string(GST_BUFFER_OFFSET(buffer));
     if (GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DISCONT)) entry += "d";
@@ -62,6 +71,7 @@ class Tape {
   Infer& infer_;
   std::mutex mutex_;
   std::string text_;
+  GstClockTime gap_start_ = GST_CLOCK_TIME_NONE, gap_end_ = GST_CLOCK_TIME_NONE;
 };
 
 void expect_tape(Tape& tape, const char* expected) {
