@@ -118,6 +118,13 @@ struct Recorder : WeightSource {
   std::vector<std::string> declared;
 };
 
+bool is_linear(const std::string& key) {
+  for (const char* part :
+       {".attn.qkv.", ".attn.proj.", ".mlp.", ".ls1.", ".ls2.", ".pose_branch.", ".cam_dec."})
+    if (key.find(part) != std::string::npos) return true;
+  return false;
+}
+
 }  // namespace
 
 TEST_SUITE("a complete file") {
@@ -132,8 +139,7 @@ TEST_SUITE("a complete file") {
     const auto checkpoint = opened(temp, file_of(tiny_tensors()));
     CheckpointWeights weights(checkpoint);
     const Scope scope = Scope(weights, "model.", {}) / "backbone" / "pretrained";
-    const Linear linear(scope / "blocks" / 0 / "mlp" / "fc1", 64, 96);
-    CHECK(linear.weight.data_ptr() ==
+    CHECK((scope / "blocks" / 0 / "mlp" / "fc1").take("weight", {96, 64}).data_ptr() ==
           checkpoint->tensors().at("model.backbone.pretrained.blocks.0.mlp.fc1.weight").data);
     const LayerNorm norm(scope / "norm", 64, 1e-5);
     CHECK(inside(norm.weight.data_ptr(), *checkpoint));
@@ -151,7 +157,9 @@ TEST_SUITE("a complete file") {
     CHECK(recorder.taken.size() + recorder.declared.size() == tiny_tensors().size());
     for (const auto& [key, t] : recorder.taken) {
       CHECK_MESSAGE(inside(t.data_ptr(), *checkpoint), key);
-      CHECK_MESSAGE(t.storage().use_count() + t.use_count() > 2, key);  // the network holds this very tensor
+      // The network holds this very tensor, or has let it go for one that is laid out for its kernels.
+      const bool held = t.storage().use_count() + t.use_count() > 2;
+      CHECK_MESSAGE((held || is_linear(key)), key);
     }
     CHECK(same_bits(run(*network), expected()));
   }

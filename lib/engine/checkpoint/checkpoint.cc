@@ -133,6 +133,10 @@ class Hasher {
 
 }  // namespace
 
+void Checkpoint::forget_pages() const {
+  for (const auto& mapping : mappings_) mapping->file.forget_pages();
+}
+
 std::string Checkpoint::hash() const {
   constexpr size_t kSample = 256;  // bytes from the begin, the middle and the end of a tensor
   for (const auto& mapping : mappings_) mapping->file.read_ahead(false);

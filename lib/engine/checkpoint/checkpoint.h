@@ -62,6 +62,9 @@ class Checkpoint {
   const std::string& licence() const { return licence_; }
   // 16 hexadecimal digits over names, dtypes, shapes and sampled content of all tensors.
   std::string hash() const;
+  // For when weights have been copied elsewhere: their pages need not count as memory of this process any more.
+  // Views stay valid. Thread-safe.
+  void forget_pages() const;
 
  private:
   struct Mapping;

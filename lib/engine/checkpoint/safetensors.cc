@@ -103,6 +103,10 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(data_, size_);
 }
 
+void MappedFile::forget_pages() const {
+  madvise(data_, size_, MADV_DONTNEED);  // private and never written: nothing is lost
+}
+
 void MappedFile::read_ahead(bool on) const {
   madvise(data_, size_, on ? MADV_NORMAL : MADV_RANDOM);
 }

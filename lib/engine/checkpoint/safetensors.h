@@ -30,6 +30,8 @@ class MappedFile {
   std::string_view bytes() const { return {static_cast<const char*>(data_), size_}; }
   // Whether pages around a touched one will be wanted too (the default) or not.
   void read_ahead(bool on) const;
+  // Takes the pages out of this process's memory; the next touch brings them back from the page cache.
+  void forget_pages() const;
 
  private:
   void* data_ = nullptr;

@@ -35,20 +35,19 @@ Block::Block(const Scope& s, const BlockShape& shape)
       norm1_(s / "norm1", shape.width, shape.norm_eps),
       norm2_(s / "norm2", shape.width, shape.norm_eps),
       qkv_(s / "attn" / "qkv", shape.width, 3 * shape.width),
-      proj_(s / "attn" / "proj", shape.width, shape.width) {
+      proj_(s / "attn" / "proj", shape.width, shape.width, (s / "ls1").take("gamma", {shape.width})) {
   const int64_t head_width = shape.width / shape.heads;
   if (shape.qk_norm) {
     q_norm_ = LayerNorm(s / "attn" / "q_norm", head_width, 1e-5);
     k_norm_ = LayerNorm(s / "attn" / "k_norm", head_width, 1e-5);
   }
-  gamma1_ = (s / "ls1").take("gamma", {shape.width});
-  gamma2_ = (s / "ls2").take("gamma", {shape.width});
+  const Tensor gamma2 = (s / "ls2").take("gamma", {shape.width});
   if (shape.swiglu) {
     fc1_ = Linear(s / "mlp" / "w12", shape.width, 2 * shape.ffn_hidden);
-    fc2_ = Linear(s / "mlp" / "w3", shape.ffn_hidden, shape.width);
+    fc2_ = Linear(s / "mlp" / "w3", shape.ffn_hidden, shape.width, gamma2);
   } else {
     fc1_ = Linear(s / "mlp" / "fc1", shape.width, shape.ffn_hidden);
-    fc2_ = Linear(s / "mlp" / "fc2", shape.ffn_hidden, shape.width);
+    fc2_ = Linear(s / "mlp" / "fc2", shape.ffn_hidden, shape.width, gamma2);
   }
 }
 
@@ -68,22 +67,18 @@ Tensor Block::attend(const Tensor& x, const RopeTable& rope) const {
     k = apply_rope(k.to(at::kFloat), rope);
   }
   const Tensor out = attention(q.to(v.scalar_type()), k.to(v.scalar_type()), v);
-  return proj_(out.transpose(1, 2).reshape({batch, tokens, width}));
+  return out.transpose(1, 2).reshape({batch, tokens, width});
 }
 
-Tensor Block::feed_forward(const Tensor& x) const {
-  const Tensor hidden = fc1_.forward_compute(x);
-  if (!shape_.swiglu) return fc2_(at::gelu(hidden));
-  const auto halves = hidden.chunk(2, -1);
-  return fc2_(at::silu(halves[0]) * halves[1]);
+Tensor Block::hidden(const Tensor& x) const {
+  if (!shape_.swiglu) return fc1_.forward_gelu(x);
+  const auto halves = fc1_.forward_compute(x).chunk(2, -1);
+  return at::silu(halves[0]) * halves[1];
 }
 
 Tensor Block::forward(const Tensor& x, const RopeTable& rope) const {
-  // The first sum makes a new tensor (the input may be kept by the caller), the second may reuse it unless
-  // autograd still needs it.
-  Tensor y = at::addcmul(x, attend(norm1_(x), rope), gamma1_);
-  if (y.requires_grad()) return at::addcmul(y, feed_forward(norm2_(y)), gamma2_);
-  return y.addcmul_(feed_forward(norm2_(y)), gamma2_);
+  const Tensor y = proj_.add_to(x, attend(norm1_(x), rope));
+  return fc2_.add_to(y, hidden(norm2_(y)));
 }
 
 }  // namespace da3

@@ -37,13 +37,14 @@ class Block {
   Tensor forward(const Tensor& x, const RopeTable& rope) const;
 
  private:
+  // Before the output projection.
   Tensor attend(const Tensor& x, const RopeTable& rope) const;
-  Tensor feed_forward(const Tensor& x) const;
+  // Before the second layer of the feed-forward part.
+  Tensor hidden(const Tensor& x) const;
 
   BlockShape shape_;
   LayerNorm norm1_, norm2_, q_norm_, k_norm_;
-  Linear qkv_, proj_, fc1_, fc2_;
-  Tensor gamma1_, gamma2_;
+  Linear qkv_, proj_, fc1_, fc2_;  // proj_ and fc2_ with LayerScale
 };
 
 }  // namespace da3

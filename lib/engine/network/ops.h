@@ -6,21 +6,39 @@
 
 #include <ATen/ATen.h>
 
+#include <memory>
+
+#include "engine/network/packed_linear.h"
 #include "engine/network/weights.h"
 
 namespace da3 {
 
-// y = x W^T + b, computed in the compute type of its part, result in float32.
-struct Linear {
-  Tensor weight, bias;
+// y = x W^T + b, computed in the compute type of its part, result in float32. On the CPU the weights are laid
+// out for its kernels when the layer is built (packed_linear.h), unless they are trained.
+class Linear {
+ public:
   Linear() = default;
   Linear(const Scope& s, int64_t in, int64_t out)
-      : weight(s.take_compute("weight", {out, in})), bias(s.take_compute("bias", {out})) {}
-  // Result in the compute type.
-  Tensor forward_compute(const Tensor& x) const {
-    return at::linear(x.to(weight.scalar_type()), weight, bias);
+      : weight_(s.take_compute("weight", {out, in})), bias_(s.take_compute("bias", {out})) {
+    pack();
   }
+  // The same with its output multiplied by `scale` [out], which must stay what it is.
+  Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale);
+
+  // In the compute type.
+  Tensor forward_compute(const Tensor& x) const;
   Tensor operator()(const Tensor& x) const { return forward_compute(x).to(at::kFloat); }
+  // gelu(y), in the compute type.
+  Tensor forward_gelu(const Tensor& x) const;
+  // base + y in float32, in new memory.
+  Tensor add_to(const Tensor& base, const Tensor& x) const;
+
+ private:
+  void pack();
+  Tensor weight_, bias_;  // undefined once they are packed
+  Tensor scale_;          // defined where it could not be multiplied into the weights
+  at::ScalarType type_ = at::kFloat;
+  std::shared_ptr<const PackedLinear> packed_;
 };
 
 // Over the last dimension, in float32.

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+#include "engine/network/packed_linear.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/version.h>
+
+#include <optional>
+#include <string_view>
+
+namespace da3 {
+
+#if TORCH_VERSION_MAJOR >= 2
+
+namespace {
+
+using at::Tensor;
+
+// Below this many weights a call costs more than it saves.
+constexpr int64_t kFewestWeights = 64 * 64;
+// Rows for which the layout is chosen: as many as a picture has tokens, about.
+constexpr int64_t kTypicalRows = 1024;
+
+std::optional<c10::OperatorHandle> find(const char* name, const char* overload) {
+  return c10::Dispatcher::singleton().findSchema({name, overload});
+}
+
+// The three operators, called through the boxed border: their C++ signatures differ between releases, their
+// schemas do not.
+struct Operators {
+  std::optional<c10::OperatorHandle> reorder = find("mkldnn::_reorder_linear_weight", "");
+  std::optional<c10::OperatorHandle> pointwise = find("mkldnn::_linear_pointwise", "");
+  std::optional<c10::OperatorHandle> binary = find("mkldnn::_linear_pointwise", "binary");
+
+  bool complete() const {
+    const auto usable = [](const std::optional<c10::OperatorHandle>& op, size_t arguments) {
+      return op && op->schema().arguments().size() == arguments;
+    };
+    return usable(reorder, 2) && usable(pointwise, 6) && usable(binary, 5);
+  }
+};
+
+const Operators& operators() {
+  static const Operators found;
+  return found;
+}
+
+Tensor call(const c10::OperatorHandle& op, std::vector<c10::IValue> arguments) {
+  torch::jit::Stack stack(std::move(arguments));
+  op.callBoxed(&stack);
+  return stack.back().toTensor();
+}
+
+c10::IValue optional_tensor(const Tensor& t) {
+  return t.defined() ? c10::IValue(t) : c10::IValue();
+}
+
+c10::IValue no_scalars() {
+  return c10::IValue(c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get())));
+}
+
+}  // namespace
+
+std::shared_ptr<const PackedLinear> PackedLinear::make(const Tensor& weight, const Tensor& bias) {
+  const auto type = weight.scalar_type();
+  if (!operators().complete() || !at::hasMKLDNN() || !weight.is_cpu() || weight.requires_grad() ||
+      weight.numel() < kFewestWeights || (type != at::kFloat && type != at::kBFloat16))
+    return nullptr;
+  std::shared_ptr<PackedLinear> out(new PackedLinear);
+  try {
+    out->weight_ = call(*operators().reorder, {weight.contiguous(), c10::IValue(kTypicalRows)});
+    out->bias_ = bias;
+    // What cannot run here (no instructions for the type) shows at once.
+    out->forward(at::zeros({1, weight.size(1)}, weight.options()));
+  } catch (const c10::Error&) {
+    return nullptr;
+  }
+  return out;
+}
+
+Tensor PackedLinear::forward(const Tensor& x) const {
+  return call(*operators().pointwise,
+              {x.contiguous(), weight_, optional_tensor(bias_), "none", no_scalars(), ""});
+}
+
+Tensor PackedLinear::forward_gelu(const Tensor& x) const {
+  return call(*operators().pointwise,
+              {x.contiguous(), weight_, optional_tensor(bias_), "gelu", no_scalars(), "none"});
+}
+
+Tensor PackedLinear::forward_add(const Tensor& x, const Tensor& other) const {
+  return call(*operators().binary,
+              {x.contiguous(), other.contiguous(), weight_, optional_tensor(bias_), "add"});
+}
+
+#else
+
+std::shared_ptr<const PackedLinear> PackedLinear::make(const at::Tensor&, const at::Tensor&) {
+  return nullptr;
+}
+at::Tensor PackedLinear::forward(const at::Tensor& x) const {
+  return x;
+}
+at::Tensor PackedLinear::forward_gelu(const at::Tensor& x) const {
+  return x;
+}
+at::Tensor PackedLinear::forward_add(const at::Tensor&, const at::Tensor& other) const {
+  return other;
+}
+
+#endif
+
+}  // namespace da3

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+#include "engine/network/packed_linear.h"
+
+#include <doctest/doctest.h>
+
+#include "engine/network/ops.h"
+
+using namespace da3;
+using at::Tensor;
+
+namespace {
+
+double relative_error(const Tensor& a, const Tensor& b) {
+  return ((a - b).abs().max() / b.abs().max()).item<double>();
+}
+
+// Null where this LibTorch has no such kernels; then there is nothing to test.
+std::shared_ptr<const PackedLinear> layer(int64_t in, int64_t out, Tensor* weight, Tensor* bias) {
+  at::manual_seed(3);
+  *weight = at::randn({out, in});
+  *bias = at::randn({out});
+  return PackedLinear::make(*weight, *bias);
+}
+
+}  // namespace
+
+TEST_CASE("packed linear: equals the plain layer to rounding, for any number of rows") {
+  Tensor w, b;
+  const auto packed = layer(192, 576, &w, &b);
+  if (!packed) return;
+  for (const int64_t rows : {1, 7, 64, 1297}) {
+    const Tensor x = at::randn({rows, 192});
+    CHECK(relative_error(packed->forward(x), at::linear(x, w, b)) < 2e-6);
+    CHECK(relative_error(packed->forward_gelu(x), at::gelu(at::linear(x, w, b))) < 2e-6);
+    const Tensor other = at::randn({rows, 576});
+    CHECK(relative_error(packed->forward_add(x, other), other + at::linear(x, w, b)) < 2e-6);
+  }
+}
+
+TEST_CASE("packed linear: leading dimensions, and input that is not contiguous") {
+  Tensor w, b;
+  const auto packed = layer(128, 64, &w, &b);
+  if (!packed) return;
+  const Tensor x = at::randn({128, 5, 3}).permute({2, 1, 0});
+  const Tensor y = packed->forward(x);
+  CHECK((y.sizes() == at::IntArrayRef({3, 5, 64})));
+  CHECK(relative_error(y, at::linear(x, w, b)) < 2e-6);
+}
+
+TEST_CASE("packed linear: the operand of a sum is not changed, nor are weights shared") {
+  Tensor w, b;
+  const auto packed = layer(128, 64, &w, &b);
+  if (!packed) return;
+  const Tensor x = at::randn({4, 128}), other = at::randn({4, 64}), before = other.clone();
+  const Tensor expected = other + at::linear(x, w, b);
+  const Tensor y = packed->forward_add(x, other);
+  CHECK(at::equal(other, before));
+  CHECK((y.data_ptr() != other.data_ptr()));
+  w.zero_();
+  CHECK(relative_error(packed->forward_add(x, other), expected) < 2e-6);
+}
+
+TEST_CASE("packed linear: without a bias") {
+  const Tensor w = at::randn({96, 96}), x = at::randn({10, 96});
+  const auto packed = PackedLinear::make(w, {});
+  if (!packed) return;
+  CHECK(relative_error(packed->forward(x), at::linear(x, w)) < 2e-6);
+}
+
+TEST_CASE("packed linear: the same input gives the same bits") {
+  Tensor w, b;
+  const auto packed = layer(192, 192, &w, &b);
+  if (!packed) return;
+  const Tensor x = at::randn({300, 192});
+  CHECK(at::equal(packed->forward(x), packed->forward(x)));
+}
+
+TEST_CASE("packed linear: trained weights stay plain") {
+  const Tensor w = at::randn({128, 128}).set_requires_grad(true);
+  CHECK_FALSE(PackedLinear::make(w, {}));
+}
+TEST_CASE("packed linear: small layers stay plain") {
+  CHECK_FALSE(PackedLinear::make(at::randn({9, 64}), at::randn({9})));
+}
+TEST_CASE("packed linear: types without kernels stay plain") {
+  CHECK_FALSE(PackedLinear::make(at::ones({128, 128}, at::kDouble), {}));
+  CHECK_FALSE(PackedLinear::make(at::ones({128, 128}, at::kInt), {}));
+}
+TEST_CASE("packed linear: input of another width is an error") {
+  Tensor w, b;
+  const auto packed = layer(128, 128, &w, &b);
+  if (!packed) return;
+  CHECK_THROWS(packed->forward(at::randn({4, 64})));
+}
+
+namespace {
+
+// Answers every question with the same numbers, as parameters that are trained or not.
+class RandomWeights : public WeightSource {
+ public:
+  explicit RandomWeights(bool trained) : trained_(trained) {}
+  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override {
+    at::manual_seed(key.back());
+    return at::randn(shape).set_requires_grad(trained_);
+  }
+  void declare(const std::string&, const std::vector<int64_t>&) override {}
+
+ private:
+  bool trained_;
+};
+
+}  // namespace
+
+TEST_CASE("linear: laid out or plain, scaled or not, the numbers agree") {
+  RandomWeights fixed(false), trained(true);
+  const Tensor scale = at::rand({128}) + 0.5, x = at::randn({20, 96}), base = at::randn({20, 128});
+  const Linear a(Scope(fixed, "l.", {}), 96, 128, scale), b(Scope(trained, "l.", {}), 96, 128, scale);
+  CHECK(relative_error(a(x), b(x).detach()) < 3e-6);
+  CHECK(relative_error(a.forward_gelu(x), b.forward_gelu(x).detach()) < 3e-6);
+  CHECK(relative_error(a.add_to(base, x), b.add_to(base, x).detach()) < 3e-6);
+  CHECK(relative_error(a.add_to(base, x), base + a(x)) < 3e-6);
+  CHECK(b(x).requires_grad());
+  const Linear plain(Scope(fixed, "l.", {}), 96, 128);
+  CHECK(relative_error(plain(x) * scale, a(x)) < 3e-6);
+}
+
+TEST_CASE("linear: bfloat16 is close to float32") {
+  RandomWeights fixed(false);
+  Placement half;
+  half.compute = at::kBFloat16;
+  const Tensor x = at::randn({20, 96}), base = at::randn({20, 128});
+  const Linear a(Scope(fixed, "l.", half), 96, 128), b(Scope(fixed, "l.", {}), 96, 128);
+  CHECK(relative_error(a(x), b(x)) < 0.02);
+  CHECK((a(x).scalar_type() == at::kFloat));
+  CHECK(relative_error(a.add_to(base, x), b.add_to(base, x)) < 0.02);
+}
