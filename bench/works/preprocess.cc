@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+//
+// Work `preprocess`: pictures to the size of the network, from pixels and from JPEG, several at once.
+//
+//   raw   lib/image (one or two 8-bit steps, as da3preprocess does) against the same two steps by cv::resize
+//   alone; equal
+//         says whether they agree to the bit
+//   jpeg  file in memory to normalised float planes: decoded at full size, and decoded at the smallest of
+//   libjpeg's
+//         scales that is not below the target (not equal to the bit)
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <opencv2/core.hpp>
+#include <opencv2/imgproc.hpp>
+#include <stdexcept>
+#include <thread>
+
+#include "core/worker.h"
+#include "engine/checkpoint/synthetic.h"
+#include "image/resize.h"
+#include "works/work.h"
+#ifdef HAVE_JPEG
+#include "works/jpeg.h"
+#endif
+
+namespace da3::bench {
+namespace {
+
+struct Source {
+  const char* name;
+  int width, height;
+};
+constexpr Source kSources[] = {{"640x480", 640, 480}, {"1920x1080", 1920, 1080}, {"3840x2160", 3840, 2160}};
+
+using Bytes = std::vector<uint8_t>;
+
+// Smooth areas, edges and grain: what a JPEG of a scene has.
+Bytes picture(int width, int height) {
+  Bytes out(size_t(width) * size_t(height) * 3);
+  synthetic::fill_rgb(out.data(), width, height, 1);
+  cv::Mat view(height, width, CV_8UC3, out.data());
+  cv::GaussianBlur(view, view, {5, 5}, 1.2);
+  return out;
+}
+
+cv::Mat resized(const cv::Mat& in, const image::Size& size) {
+  if (in.cols == size.width && in.rows == size.height) return in;
+  cv::Mat out;
+  const bool grows = size.width > in.cols || size.height > in.rows;
+  cv::resize(in, out, {size.width, size.height}, 0, 0, grows ? cv::INTER_CUBIC : cv::INTER_AREA);
+  return out;
+}
+
+// Upstream's way: to the boundary, then to multiples of 14.
+cv::Mat two_steps(const cv::Mat& in, const image::ProcessPlan& plan) {
+  return resized(resized(in, plan.boundary), plan.final);
+}
+
+Bytes by_library(const Bytes& rgb, int width, int height, const image::ProcessPlan& plan) {
+  Bytes out(size_t(plan.final.width) * size_t(plan.final.height) * 3);
+  image::resize_rgb({rgb.data(), width, height, 3 * width}, plan,
+                    {out.data(), plan.final.width, plan.final.height, 3 * plan.final.width});
+  return out;
+}
+
+// Interleaved bytes to normalised planes.
+std::vector<float> to_tensor(const uint8_t* rgb, int pixels) {
+  static const auto table = [] {
+    constexpr float kMean[] = {0.485f, 0.456f, 0.406f}, kDeviation[] = {0.229f, 0.224f, 0.225f};
+    std::array<std::array<float, 256>, 3> t;
+    for (size_t c = 0; c < 3; ++c)
+      for (size_t v = 0; v < 256; ++v) t[c][v] = (float(v) / 255.0f - kMean[c]) / kDeviation[c];
+    return t;
+  }();
+  std::vector<float> out(size_t(pixels) * 3);
+  for (int i = 0; i < pixels; ++i)
+    for (size_t c = 0; c < 3; ++c) out[c * size_t(pixels) + size_t(i)] = table[c][rgb[3 * i + int(c)]];
+  return out;
+}
+
+// `count` pictures by `threads` threads; milliseconds of all.
+double many(int threads, int count, const std::function<void()>& one) {
+  return milliseconds_of([&] {
+    std::atomic<int> next{0};
+    const auto work = [&] {
+      while (next.fetch_add(1) < count) one();
+    };
+    std::vector<std::jthread> pool;
+    for (int t = 1; t < threads; ++t) pool.emplace_back(work);
+    work();
+  });
+}
+
+struct Way {
+  std::string name;
+  std::function<void()> one;
+  std::string failure = {};
+  Row more = Row::object();
+};
+
+std::vector<Way> raw_ways(const Source& source, const Bytes& rgb, const image::ProcessPlan& plan) {
+  const auto mat = [&rgb, source] {
+    return cv::Mat(source.height, source.width, CV_8UC3, const_cast<uint8_t*>(rgb.data()));
+  };
+  const cv::Mat expected = two_steps(mat(), plan);
+  const Bytes ours = by_library(rgb, source.width, source.height, plan);
+  const bool equal = expected.isContinuous() && expected.total() * 3 == ours.size() &&
+                     std::memcmp(expected.data, ours.data(), ours.size()) == 0;
+  return {{"ours",
+           [&rgb, source, plan] { by_library(rgb, source.width, source.height, plan); },
+           {},
+           {{"equal", equal}}},
+          {"two-step cv2", [mat, plan] { two_steps(mat(), plan); }}};
+}
+
+#ifdef HAVE_JPEG
+std::vector<Way> jpeg_ways(const Bytes& file, const image::ProcessPlan& plan) {
+  const int pixels = plan.final.width * plan.final.height;
+  const auto one = [=, &file](bool reduced) {
+    const DecodedImage decoded =
+        decode_jpeg(file, reduced ? plan.boundary.width : 0, reduced ? plan.boundary.height : 0);
+    const auto small = image::plan_process_size({decoded.width, decoded.height},
+                                                std::max(plan.boundary.width, plan.boundary.height),
+                                                image::ProcessResMethod::upper_bound_resize);
+    const Bytes out = by_library(decoded.rgb, decoded.width, decoded.height, small);
+    if (int(out.size()) != 3 * pixels) throw std::runtime_error("the reduced picture ends at another size");
+    to_tensor(out.data(), pixels);
+  };
+  return {{"ours", [one] { one(false); }, {}, {{"equal", true}}},
+          {"ours, reduced scale", [one] { one(true); }, {}, {{"equal", false}}},
+          {"decode, two-step cv2, tensor", [=, &file] {
+             const DecodedImage d = decode_jpeg(file, 0, 0);
+             const cv::Mat in(d.height, d.width, CV_8UC3, const_cast<uint8_t*>(d.rgb.data()));
+             const cv::Mat out = two_steps(in, plan);
+             // As a float array, then normalised, then transposed: the steps of the Python way.
+             cv::Mat floats;
+             out.convertTo(floats, CV_32FC3, 1.0 / 255);
+             cv::subtract(floats, cv::Scalar(0.485, 0.456, 0.406), floats);
+             cv::divide(floats, cv::Scalar(0.229, 0.224, 0.225), floats);
+             std::vector<cv::Mat> planes;
+             cv::split(floats, planes);
+           }}};
+}
+#endif
+
+// The Python way of the published benchmark: PIL and cv2 in a thread pool.
+Way python_way(const Options& o, const std::string& what, const Source& source, const Bytes& content,
+               int threads, std::shared_ptr<Worker>* keep) {
+  Way way{"Python, PIL and cv2", {}};
+  if (o.python.empty()) {
+    way.failure = "no --python given";
+    return way;
+  }
+  try {
+    auto worker = std::make_shared<Worker>(
+        Worker::spawn({o.python, DA3_BENCH_SCRIPTS "/preprocess_peer.py", what, std::to_string(source.width),
+                       std::to_string(source.height), std::to_string(threads)}));
+    worker->hear(120);
+    (void)content;
+    *keep = worker;
+  } catch (const std::exception& e) {
+    way.failure = e.what();
+  }
+  return way;
+}
+
+void measure_ways(Context& context, const std::string& kind, const Source& source, std::vector<Way> ways,
+                  int threads, int count, const Bytes& content) {
+  std::shared_ptr<Worker> python;
+  ways.push_back(python_way(context.options, kind, source, content, threads, &python));
+  std::vector<Turn> turns;
+  for (const Way& way : ways) {
+    Turn turn;
+    turn.failure = way.failure;
+    const auto one = way.one;
+    if (one)
+      turn.once = [=] { return many(threads, count, one); };
+    else if (python)
+      turn.once = [=] { return python->ask({{"do", "run"}, {"count", count}}).at("ms").get<double>(); };
+    turns.push_back(std::move(turn));
+  }
+  run_in_turn(turns, context.plan(15, 20));
+  for (size_t i = 0; i < turns.size(); ++i) {
+    Row row = {{"work", "preprocess"}, {"peer", ways[i].name}, {"case", kind},
+               {"size", source.name},  {"threads", threads},   {"batch", count}};
+    add_times(turns[i], &row);
+    if (row.contains("median_ms")) row["images_per_s"] = 1000.0 * count / row["median_ms"].get<double>();
+    for (const auto& [key, value] : ways[i].more.items()) row[key] = value;
+    context.add(row);
+  }
+}
+
+void run(Context& context) {
+  const Options& o = context.options;
+  cv::setNumThreads(1);  // threads have a picture each
+  std::vector<int64_t> threads = o.threads;
+  const int64_t cores = std::max(1u, std::thread::hardware_concurrency());
+  if (threads.empty()) {
+    for (int64_t t = 1; t < cores; t *= 2) threads.push_back(t);
+    threads.push_back(cores);
+    if (o.quick) threads = {1, 2};
+  }
+  for (const Source& source : kSources) {
+    if (o.quick && source.width > 640) continue;
+    const image::ProcessPlan plan = image::plan_process_size({source.width, source.height}, 504,
+                                                             image::ProcessResMethod::upper_bound_resize);
+    const Bytes rgb = picture(source.width, source.height);
+#ifdef HAVE_JPEG
+    const Bytes file = encode_jpeg(rgb, source.width, source.height, 90);
+#endif
+    for (const int64_t t : threads) {
+      const int count = o.quick ? 4 : int(4 * t);
+      measure_ways(context, "raw", source, raw_ways(source, rgb, plan), int(t), count, rgb);
+#ifdef HAVE_JPEG
+      measure_ways(context, "jpeg", source, jpeg_ways(file, plan), int(t), count, file);
+#else
+      context.add({{"work", "preprocess"},
+                   {"case", "jpeg"},
+                   {"size", source.name},
+                   {"skipped", "built without libjpeg"}});
+#endif
+    }
+  }
+}
+
+DA3_BENCH_WORK(40, "preprocess", "pictures to the size of the network: 640x480 to 4K, raw and JPEG, threads",
+               run);
+
+}  // namespace
+}  // namespace da3::bench
