@@ -37,6 +37,20 @@ GstFlowReturn flow_of(const std::exception_ptr& error) {
   }
 }
 
+// What is measured before the frames of a live stream count on it. On a CPU larger batches take seconds and
+// hardly gain; they are learned as they come.
+Da3Shape live_shape_of(const Da3ModelInfo& model, image::Size size, const InferSettings& settings) {
+  Da3Shape shape{};
+  shape.struct_size = sizeof(shape);
+  shape.width = size.width;
+  shape.height = size.height;
+  shape.n_views = settings.views;
+  shape.outputs = wanted_outputs(model, settings.use_ray_pose);
+  shape.use_ray_pose = settings.use_ray_pose;
+  shape.max_batch = g_str_has_prefix(model.device, "cpu") ? 1 : 0;
+  return shape;
+}
+
 GstClockTime frame_duration(const GstVideoInfo& info) {
   if (GST_VIDEO_INFO_FPS_N(&info) <= 0) return 0;
   return gst_util_uint64_scale_int(GST_SECOND, GST_VIDEO_INFO_FPS_D(&info), GST_VIDEO_INFO_FPS_N(&info));
@@ -215,8 +229,7 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, const InferSettings& set
     figures_.prepare.add(age(begin, now_locked()));
     figures_.bytes_copied += copied;
   }
-  ask_for_warm_up({sizeof(Da3Shape), size.width, size.height, settings.views,
-                   wanted_outputs(engine->info(), settings.use_ray_pose), settings.use_ray_pose, 0});
+  ask_for_warm_up(live_shape_of(engine->info(), size, settings));
   item.kind = Kind::frame;
   item.buffer = std::move(buffer);
   item.group = group_;
