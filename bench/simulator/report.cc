@@ -61,7 +61,7 @@ std::string escaped(const std::string& words) {
 
 double nice_above(double value) {
   const double power = std::pow(10, std::floor(std::log10(std::max(value, 1e-9))));
-  for (const double step : {1.0, 2.0, 4.0, 8.0, 10.0})
+  for (const double step : {1.0, 2.0, 2.4, 4.0, 6.0, 8.0, 10.0})
     if (value <= step * power) return step * power;
   return 10 * power;
 }
@@ -73,14 +73,15 @@ constexpr char kLimit[] = "stroke='#c51b1b' stroke-width='1.5' stroke-dasharray=
 }  // namespace
 
 std::string table_head() {
-  return "curve  cameras devices  fps   load   in time/s   oracle/s  of it   p50 ms   p95 ms   max ms  batch "
+  return "curve  cameras devices    fps   load   in time/s   oracle/s  of it   p50 ms   p95 ms   max ms  "
+         "batch "
          " busy  "
          "fairness  replaced  expired  late\n";
 }
 
 std::string table_row(const Settings& s, const Outcome& o) {
   return text(
-      "%-5s %8u %7u %4.0f %6.2f %11.1f %10.1f %5.1f%% %8.1f %8.1f %8.1f %6.1f %4.0f%% %9.3f %9llu %8llu "
+      "%-5s %8u %7u %6.1f %6.2f %11.1f %10.1f %5.1f%% %8.1f %8.1f %8.1f %6.1f %4.0f%% %9.3f %9llu %8llu "
       "%5llu\n",
       s.curve.name, s.cameras, s.devices, s.frame_rate, o.load, o.goodput(), o.oracle,
       100 * o.goodput() / o.oracle, o.age_p50_ms, o.age_p95_ms, o.age_max_ms, o.mean_batch, 100 * o.busy,
@@ -123,8 +124,8 @@ std::string svg_picture(const std::string& title, const std::vector<std::pair<Se
   }
   const double x_min = rows.empty() ? 0.1 : rows.front().second.load * 0.95;
   const double x_max = rows.empty() ? 10 : std::max(rows.back().second.load * 1.05, x_min * 1.1);
-  const Panel rate{70, 60, 340, 220, x_min, x_max, nice_above(most_rate)};
-  const Panel ages{490, 60, 340, 220, x_min, x_max, nice_above(most_age)};
+  const Panel rate{70, 60, 340, 220, x_min, x_max, nice_above(1.02 * most_rate)};
+  const Panel ages{490, 60, 340, 220, x_min, x_max, nice_above(1.02 * most_age)};
   std::string out =
       "<svg xmlns='http://www.w3.org/2000/svg' width='860' height='350' font-family='sans-serif' "
       "font-size='12'>\n"

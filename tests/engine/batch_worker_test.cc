@@ -289,6 +289,44 @@ TEST_SUITE("out of memory") {
   }
 }
 
+TEST_SUITE("memory budget") {
+  TEST_CASE("keeps a batch from being tried that would not fit, and leaves room for it again") {
+    std::atomic<uint64_t> budget{kUnlimitedMemory};
+    std::vector<size_t> sizes;
+    BatchWorker::Parts parts;
+    parts.run = [&](const std::vector<Item>& items, uint64_t* bytes) {
+      sizes.push_back(items.size());
+      *bytes = 1000 * items.size();
+      std::vector<Da3Result*> results;
+      for (const Item& item : items)
+        results.push_back(new Da3Result{static_cast<Ticket*>(item.user)->number});
+      return results;
+    };
+    parts.release = [](Da3Result* result) { delete result; };
+    parts.memory_budget = [&] { return budget.load(); };
+    Fixture f;
+    f.worker = std::make_unique<BatchWorker>(std::move(parts), 8);
+    const auto submit_six = [&] {
+      {
+        const Fixture::Busy busy(f);
+        for (int i = 0; i < 6; ++i) f.submit();
+      }
+      f.settle();
+    };
+    submit_six();
+    budget = 2500;
+    submit_six();
+    budget = 10;  // one is always tried
+    f.submit();
+    f.submit();
+    f.settle();
+    budget = kUnlimitedMemory;
+    submit_six();
+    CHECK(sizes == std::vector<size_t>{6, 2, 2, 2, 1, 1, 6});
+    CHECK(f.worker->queue().counters().memory_retries == 0);
+  }
+}
+
 TEST_SUITE("warm-up") {
   Item like(Fixture & f, Ticket & ticket) {
     Item item;

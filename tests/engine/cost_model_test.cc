@@ -179,6 +179,16 @@ TEST_SUITE("memory") {
     CHECK(model.cap() == 32);
   }
 
+  TEST_CASE("between and below what was measured") {
+    CostModel model(32);
+    model.observe_memory(4, 400);
+    CHECK(model.memory(1) == 100);
+    CHECK(model.memory_cap(250) == 2);
+    model.observe_memory(8, 600);
+    CHECK(model.memory(6) == 500);
+    CHECK(model.memory_cap(500) == 6);
+  }
+
   TEST_CASE("the most that was seen counts") {
     CostModel model;
     model.observe_memory(1, 100);

@@ -304,7 +304,8 @@ typedef struct {
   /* Measures passes of 1, 2, 4, ... items of this kind on made-up pictures, up to `max_batch`, until a larger one
    * gains under 5 % an item or would not fit into memory. Blocks; passes of others run in between. 0, or the error
    * code with *error filled: as submit(), NO_MEMORY when one item does not fit, CANCELLED when warm_up_stop() was
-   * called. What was measured before stays. */
+   * called. What was measured before stays. Not
+   * while close() of the same reference runs. */
   int (*warm_up)(Da3Engine *engine, const Da3Shape *shape, Da3Error *error);
   /* Lets warm_up() calls of this reference return after the pass that runs. */
   void (*warm_up_stop)(Da3Engine *engine);

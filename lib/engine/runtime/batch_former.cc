@@ -177,6 +177,7 @@ BatchFormer::Work BatchFormer::next() {
       return work;
     }
     if (stopped_) core_.drain_all();
+    if (memory_source_ && !waiting_.empty()) core_.set_memory_budget(memory_source_());
     Decision decision = core_.decide(clock_.now());
     for (const Job& job : decision.expired) work.expired.push_back(take(job.id));
     counters_.expired += work.expired.size();
@@ -233,11 +234,6 @@ void BatchFormer::measured(const Item& like, uint32_t batch, int64_t time, uint6
   CostModel& cost = core_.costs(l.index);
   cost.observe(batch, time);
   cost.observe_memory(batch, bytes);
-}
-
-void BatchFormer::set_memory_budget(uint64_t bytes) {
-  const std::lock_guard<std::mutex> guard(lock_);
-  core_.set_memory_budget(bytes);
 }
 
 FormerCounters BatchFormer::counters() const {

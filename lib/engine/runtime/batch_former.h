@@ -76,8 +76,7 @@ struct FormerCounters {
 class BatchFormer {
  public:
   // `limit`: largest batch that is learned.
-  explicit BatchFormer(uint32_t limit = 64, Clock& clock = Clock::real())
-      : limit_(limit), clock_(clock), core_(limit) {}
+  explicit BatchFormer(uint32_t limit = 64, Clock& clock = Clock::real()) : clock_(clock), core_(limit) {}
 
   void push(Item item);
   // Takes out the waiting items for which `predicate` holds, in order; counted as cancelled.
@@ -105,7 +104,9 @@ class BatchFormer {
   bool out_of_memory(const std::vector<Item>& items);
   // A pass that nobody asked for (warm-up).
   void measured(const Item& like, uint32_t batch, int64_t time, uint64_t bytes);
-  void set_memory_budget(uint64_t bytes);
+  // Asked for the bytes that a pass may take before each decision, with the lock held. Before the first
+  // next().
+  void set_memory_source(std::function<uint64_t()> source) { memory_source_ = std::move(source); }
 
   FormerCounters counters() const;
   // Of the kind of `like`, as far as struct_size.
@@ -127,8 +128,8 @@ class BatchFormer {
   Item take(uint64_t id);
   void forget_kinds();
 
-  const uint32_t limit_;
   Clock& clock_;
+  std::function<uint64_t()> memory_source_;
   mutable std::mutex lock_;
   std::condition_variable changed_;
   mutable Scheduler core_;

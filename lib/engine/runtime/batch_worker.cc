@@ -39,7 +39,10 @@ std::string describe(const Item& item) {
 }  // namespace
 
 BatchWorker::BatchWorker(Parts parts, uint32_t limit, Clock& clock)
-    : parts_(std::move(parts)), former_(limit, clock), worker_([this] { work(); }) {}
+    : parts_(std::move(parts)), former_(limit, clock) {
+  former_.set_memory_source(parts_.memory_budget);
+  worker_ = std::thread([this] { work(); });
+}
 
 BatchWorker::~BatchWorker() {
   former_.stop();
@@ -49,7 +52,6 @@ BatchWorker::~BatchWorker() {
 void BatchWorker::work() {
   if (parts_.thread_started) parts_.thread_started();
   for (;;) {
-    if (parts_.memory_budget) former_.set_memory_budget(parts_.memory_budget());
     BatchFormer::Work work = former_.next();
     for (Item& item : work.expired)
       deliver(item, DA3_ERROR_EXPIRED, "The frame could not be computed before its deadline.");

@@ -22,7 +22,7 @@ class BatchWorker {
   struct Parts {
     Run run;
     std::function<void()> thread_started;     // on the worker thread, first
-    std::function<uint64_t()> memory_budget;  // asked before passes; may be null
+    std::function<uint64_t()> memory_budget;  // asked before decisions; may be null
     std::function<void(Da3Result*)> release;  // of results that nobody will get
   };
 

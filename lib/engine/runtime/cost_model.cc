@@ -120,8 +120,13 @@ uint64_t CostModel::memory(uint32_t batch) const {
     const double slope = b1 > b0 && m1 > m0 ? double(m1 - m0) / double(b1 - b0) : double(m1) / double(b1);
     return m1 + uint64_t(slope * double(batch - b1));
   }
-  // Larger passes need no less.
-  return memory_.lower_bound(batch)->second;
+  const auto above = memory_.lower_bound(batch);
+  if (above->first == batch) return above->second;
+  // Below the smallest in proportion, between two along their line.
+  const double low = above == memory_.begin() ? 0 : std::prev(above)->first;
+  const double low_bytes = above == memory_.begin() ? 0 : double(std::prev(above)->second);
+  return uint64_t(low_bytes +
+                  (double(above->second) - low_bytes) * (double(batch) - low) / (above->first - low));
 }
 
 uint32_t CostModel::memory_cap(uint64_t budget) const {

@@ -33,7 +33,7 @@ class CostModel {
   int64_t time(uint32_t batch) const;
   // The time that nine of ten passes keep.
   int64_t time_upper(uint32_t batch) const;
-  // Most bytes of a pass, by a straight line beyond what was measured; 0 while nothing was.
+  // Most bytes of a pass, by straight lines between and beyond what was measured; 0 while nothing was.
   uint64_t memory(uint32_t batch) const;
   // What memory allows: by M(b) within `budget`, and by what ran out before.
   uint32_t memory_cap(uint64_t budget) const;
