@@ -106,9 +106,10 @@ std::map<std::string, Setter> setters(Options& o) {
        }},
       {"--peers",
        [&o](auto& name, auto& value) {
-         o.peers = words(name, value,
-                         {"upstream", "upstream-autocast", "upstream-compile", "onnxruntime", "openvino",
-                          "depth-anything.cpp"});
+         o.peers = words(
+             name, value,
+             {"upstream", "upstream-autocast", "upstream-bf16", "upstream-compile", "upstream-compile-bf16",
+              "onnxruntime", "openvino", "openvino-bf16", "depth-anything.cpp"});
        }},
       {"--size", [&o](auto& name, auto& value) { o.sizes = sizes(name, value); }},
       {"--batch", counts(o.batches, 1024)},
@@ -202,8 +203,8 @@ std::string usage(const std::string& works) {
          "  --venv DIR          virtual environment with onnxruntime and openvino\n"
          "  --dacpp PATH        program of depth-anything.cpp; --dacpp-model FILE for it, --dacpp-arguments "
          "TEXT\n"
-         "  --peers LIST        upstream, upstream-autocast, upstream-compile, onnxruntime, openvino, "
-         "depth-anything.cpp\n";
+         "  --peers LIST        upstream, upstream-autocast, upstream-bf16, upstream-compile, upstream-compile-bf16,\n"
+         "                      onnxruntime, openvino, openvino-bf16, depth-anything.cpp\n";
 }
 
 }  // namespace da3::bench

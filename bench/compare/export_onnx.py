@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""Writes upstream's network with the weights of a model folder as ONNX: normalised input of one fixed shape in, depth and
+cameras out. What these do not need (the ray branch) is not in the file.
+
+usage: export_onnx.py UPSTREAM FOLDER OUTPUT.onnx BATCH VIEWS HEIGHT WIDTH
+"""
+
+import sys
+
+import protocol
+
+import torch
+
+import upstream_model
+
+
+class Outputs(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image):
+        out = self.network(image)
+        return tuple(out[key] for key in ("depth", "extrinsics", "intrinsics") if key in out)
+
+
+def export(module, image, path, dynamo):
+    torch.onnx.export(module, (image,), path, input_names=["image"], output_names=["depth", "extrinsics", "intrinsics"],
+                      opset_version=18 if dynamo else 17, dynamo=dynamo)
+
+
+def main():
+    upstream, folder, path = sys.argv[1:4]
+    batch, views, height, width = (int(word) for word in sys.argv[4:8])
+    module = Outputs(upstream_model.load(upstream, folder)).eval()
+    image = torch.zeros(batch, views, 3, height, width)
+    problems = []
+    with torch.no_grad():
+        for dynamo in (False, True):
+            try:
+                export(module, image, path, dynamo)
+                protocol.answer(ready=True)
+                return
+            except Exception as problem:  # the other exporter may do better
+                problems.append(f"{type(problem).__name__}: {problem}".splitlines()[0])
+    protocol.answer(error="cannot export to ONNX: " + "; ".join(problems))
+
+
+main()
