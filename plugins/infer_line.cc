@@ -14,6 +14,8 @@ namespace {
 
 // After so many requests the engine is asked again how many it puts together.
 constexpr guint kAskEvery = 16;
+// Groups that may wait to be pushed, where batches are small.
+constexpr guint kMostDone = 4;
 // Most frames that only wait for their turn to go on without a result.
 constexpr guint kMostSkipped = 32;
 
@@ -90,7 +92,6 @@ guint InferStream::most_in_flight() const {
 }
 
 guint InferStream::limit() const {
-  if (!rules_.dropping()) return G_MAXUINT;
   return requests_in_flight(budget(), completions_.per_second(), most_in_flight());
 }
 
@@ -98,17 +99,31 @@ gint64 InferStream::budget() const {
   return age_budget(rules_.max_latency, forward_ns_);
 }
 
-// Groups that are with the engine, or done and not yet pushed: a blocked downstream counts like a slow
-// network.
-guint InferStream::ahead() const {
-  guint groups = 0;
+InferStream::Ahead InferStream::ahead() const {
+  Ahead ahead;
   const InferGroup* last = nullptr;
   for (const Item& item : items_) {
     if (!item.group || item.group.get() == last) continue;
     last = item.group.get();
-    groups += last->submitted();
+    if (!last->submitted()) continue;
+    if (ahead.with_engine + ahead.done == 0) ahead.oldest = item.arrival;
+    ++(last->finished() ? ahead.done : ahead.with_engine);
   }
-  return groups;
+  return ahead;
+}
+
+// Whether the next group has to wait: the engine has enough of this stream, or downstream takes less than is
+// done. A sink that holds frames back until their time is no reason, until they are older than that.
+bool InferStream::line_blocked() const {
+  if (warming_up_) return true;
+  if (!rules_.dropping()) return false;
+  const Ahead now = ahead();
+  const guint most = limit();
+  if (now.with_engine >= most || now.with_engine + now.done >= most + std::max(kMostDone, most_in_flight())) {
+    return true;
+  }
+  const gint64 in_time = std::max(budget(), gint64(pipeline_latency_));
+  return now.done > 0 && age(now.oldest, now_locked()) > in_time;
 }
 
 // ---- submitting
@@ -307,9 +322,13 @@ void InferStream::upstream_event(GstEvent* event) {
     case GST_EVENT_QOS:
       qos_.update(event, frame_duration_);
       break;
-    case GST_EVENT_LATENCY:
+    case GST_EVENT_LATENCY: {
       qos_.clear();  // what was late by the old latency need not be late by the new one
+      GstClockTime latency = 0;
+      gst_event_parse_latency(event, &latency);
+      pipeline_latency_ = GST_CLOCK_TIME_IS_VALID(latency) ? latency : 0;
       break;
+    }
     case GST_EVENT_RECONFIGURE:
       // The source pad has a peer again.
       if (flow_ != GST_FLOW_NOT_LINKED) break;
@@ -352,7 +371,7 @@ InferReadings InferStream::readings() const {
     for (const Item& item : items_) {
       if (item.buffer) readings.queued_bytes += gst_buffer_get_size(item.buffer.get());
     }
-    readings.in_flight = ahead();
+    readings.in_flight = ahead().with_engine;
     readings.live = live_;
     readings.latency = GstClockTime(latency_.value());
     engine = engine_;

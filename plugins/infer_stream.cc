@@ -73,6 +73,7 @@ void InferStream::restart() {
   completions_.clear();
   forward_ns_ = 0;
   qos_.clear();
+  pipeline_latency_ = 0;
   stats_posted_ = now_locked().ns;
   shape_.reset();
   warm_up_asked_ = warming_up_ = false;

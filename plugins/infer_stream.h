@@ -146,8 +146,12 @@ class InferStream {
   void pump();  // without
   void submit_next(Lock& lock, Skipped& skipped);
   void register_stream(Lock& lock, const InferGroup& group);
-  bool line_blocked() const { return warming_up_ || ahead() >= limit(); }
-  guint ahead() const;
+  bool line_blocked() const;
+  struct Ahead {
+    guint with_engine = 0, done = 0;  // groups that are submitted, and that wait to be pushed
+    Stamp oldest;                     // arrival of the first frame of them
+  };
+  Ahead ahead() const;
   guint most_in_flight() const;
   guint limit() const;
   guint bound() const;
@@ -215,7 +219,8 @@ class InferStream {
   Rate completions_;
   gint64 forward_ns_ = 0;  // shortest of the recent forward passes
   QosGate qos_;
-  GstClockTime frame_duration_ = 0;  // by the caps
+  GstClockTime frame_duration_ = 0;    // by the caps
+  GstClockTime pipeline_latency_ = 0;  // by the latest LATENCY event: so long a sink may hold a frame back
   gint64 stats_posted_ = 0;
   std::vector<std::pair<Da3ErrorCode, std::string>> remarks_;  // to be posted
 

@@ -370,9 +370,40 @@ guint64 inside_behind_a_blocked_downstream(const char* on_drop) {
 }  // namespace
 
 GST_START_TEST(a_blocked_downstream_does_not_make_the_list_grow) {
-  fail_unless(inside_behind_a_blocked_downstream("gap") <= 4 + 1);
+  fail_unless(inside_behind_a_blocked_downstream("gap") <= 8 + 2);
   fail_unless(inside_behind_a_blocked_downstream("pass") <= 4 + 32 + 1);
   fail_unless(inside_behind_a_blocked_downstream("reuse") <= 4 + 32 + 1);
+}
+GST_END_TEST
+
+GST_START_TEST(a_sink_that_holds_frames_back_does_not_slow_the_engine_down) {
+  Infer infer("model=stub: process-res=28 max-batch=1", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  gst_harness_push_upstream_event(infer.harness, gst_event_new_latency(400 * GST_MSECOND));
+  Door door;
+  gst_pad_add_probe(infer.harness->sinkpad, GST_PAD_PROBE_TYPE_BUFFER, wait_at_door, &door, nullptr);
+  infer.caps(56, 28);
+  // The first one is held at the sink; five more are inferred meanwhile, within the latency of the pipeline.
+  for (int i = 0; i < 6; ++i) {
+    infer.push_numbered(56, 28, i, 1);
+    stub().wait_finished(i + 1);
+    gst_test_clock_advance_time(clock, 40 * GST_MSECOND);
+  }
+  fail_unless_equals_uint64(infer.drops("overrun"), 0);
+  // A downstream that takes nothing for longer is no such sink: nothing more is inferred.
+  gst_test_clock_advance_time(clock, 500 * GST_MSECOND);
+  infer.push_numbered(56, 28, 6, 4);
+  fail_unless_equals_uint64(infer.drops("overrun"), 3);
+  fail_unless_equals_int(stub_counters().submitted, 6);
+  {
+    const std::lock_guard lock(door.mutex);
+    door.open = true;
+  }
+  door.changed.notify_all();
+  infer.event(gst_event_new_eos());
+  infer.wait_eos();
+  gst_object_unref(clock);
 }
 GST_END_TEST
 
@@ -959,6 +990,7 @@ static Suite* da3infer_live_suite() {
   tcase_add_test(drops, depth_of_another_size_is_not_used_again);
   tcase_add_test(drops, without_an_earlier_depth_there_is_none_to_use_again);
   tcase_add_test(drops, a_blocked_downstream_does_not_make_the_list_grow);
+  tcase_add_test(drops, a_sink_that_holds_frames_back_does_not_slow_the_engine_down);
   suite_add_tcase(suite, drops);
 
   TCase* quality = tcase_create("quality");
