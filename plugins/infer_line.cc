@@ -207,6 +207,8 @@ void InferStream::warmed_up() {
   {
     const Lock lock(sync_->mutex);
     warming_up_ = false;
+    // Who waited for the measurement is not late for that.
+    for (const auto& group : waiting_) group->closed(now_locked());
     engine = engine_;
     shape = shape_;
   }

@@ -972,6 +972,21 @@ GST_START_TEST(a_new_clock_makes_no_old_frames) {
 }
 GST_END_TEST
 
+GST_START_TEST(who_waited_for_a_warm_up_is_not_late) {
+  Infer infer("model=stub:warm-block=1 process-res=28 max-latency=50000000", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  gst_test_clock_advance_time(clock, 10 * GST_SECOND);
+  infer.event(gst_event_new_eos());
+  stub().release(-1);
+  infer.wait_eos();
+  fail_unless_equals_int(infer.received(), 1);
+  gst_object_unref(clock);
+}
+GST_END_TEST
+
 static Suite* da3infer_live_suite() {
   Suite* suite = suite_create("da3infer-live");
   TCase* drops = tcase_create("drops");
@@ -1019,6 +1034,7 @@ static Suite* da3infer_live_suite() {
   tcase_add_test(latency, a_warm_up_that_fails_is_no_error);
   tcase_add_test(latency, stopping_does_not_wait_for_a_warm_up);
   tcase_add_test(latency, during_a_warm_up_the_newest_wins);
+  tcase_add_test(latency, who_waited_for_a_warm_up_is_not_late);
   suite_add_tcase(suite, latency);
 
   TCase* load = tcase_create("load");
