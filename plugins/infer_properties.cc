@@ -10,8 +10,7 @@ constexpr guint kMaxViews = 1024;
 constexpr guint kMaxBatch = 1024;
 constexpr int kMinProcessRes = 14;
 constexpr int kMaxProcessRes = 8190;
-constexpr guint64 kMaxTtl = guint64(24) * 3600 * GST_SECOND;
-constexpr guint64 kLongest = GST_CLOCK_TIME_NONE - 1;
+constexpr guint64 kLongest = guint64(24) * 3600 * GST_SECOND;  // a day
 
 constexpr auto kStrings = GParamFlags(G_PARAM_STATIC_STRINGS);
 
@@ -63,7 +62,7 @@ void install_model(GObjectClass* klass, const ModelSettings& defaults) {
           "cache-ttl", "Time to live in the cache",
           "How long the model stays loaded after the last element that uses it has closed it "
           "[ns]: a pipeline that starts within that time does not load it again. 0 = not at all",
-          0, kMaxTtl, defaults.cache_ttl, ready()));
+          0, kLongest, defaults.cache_ttl, ready()));
 }
 
 void install_frames(GObjectClass* klass, const InferSettings& defaults) {

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+//
+// da3infer behind a live source, on an engine that computes when it is told to, and what came out of it.
+#pragma once
+
+#include <mutex>
+#include <string>
+
+#include "infer_harness.h"
+
+namespace da3::testing {
+
+// A live stream of 56x28 frames with an engine that waits to be released, two requests at most in it.
+constexpr char kBlocked[] = "model=stub:block=1 process-res=28 max-batch=1 ";
+
+// What came out, as text: "0", "1d" (discont), "2-" (no depth), "3s" (stale depth), "gap2+280" (from frame 2,
+// ms).
+class Tape {
+ public:
+  explicit Tape(Infer& infer) : infer_(infer) {
+    gst_pad_add_probe(infer.harness->sinkpad,
+                      GstPadProbeType(GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM), write,
+                      this, nullptr);
+  }
+  // After the end of the stream.
+  std::string read() {
+    infer_.event(gst_event_new_eos());
+    infer_.wait_eos();
+    const std::lock_guard lock(mutex_);
+    end_gap();
+    return text_;
+  }
+
+ private:
+  static GstPadProbeReturn write(GstPad*, GstPadProbeInfo* info, gpointer user) {
+    auto* self = static_cast<Tape*>(user);
+    const std::lock_guard lock(self->mutex_);
+    if (info->type & GST_PAD_PROBE_TYPE_BUFFER) {
+      self->end_gap();
+      self->add(buffer_text(GST_PAD_PROBE_INFO_BUFFER(info)));
+    } else if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) == GST_EVENT_GAP) {
+      GstClockTime start = 0, duration = 0;
+      gst_event_parse_gap(GST_PAD_PROBE_INFO_EVENT(info), &start, &duration);
+      if (start != self->gap_end_) {
+        self->end_gap();
+        self->gap_start_ = start;
+      }
+      self->gap_end_ = start + duration;
+    }
+    return GST_PAD_PROBE_OK;
+  }
+  void end_gap() {
+    if (gap_start_ == GST_CLOCK_TIME_NONE) return;
+    add("gap" + std::to_string(gap_start_ / kFrameTime) + "+" +
+        std::to_string((gap_end_ - gap_start_) / GST_MSECOND));
+    gap_start_ = gap_end_ = GST_CLOCK_TIME_NONE;
+  }
+  void add(const std::string& entry) { text_ += (text_.empty() ? "" : " ") + entry; }
+  static std::string buffer_text(GstBuffer* buffer) {
+    std::string entry = std::to_string(GST_BUFFER_OFFSET(buffer));
+    if (GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DISCONT)) entry += "d";
+    if (!has_tensor(buffer, GST_DA3_TENSOR_DEPTH)) return entry + "-";
+    return view_of(buffer).stale ? entry + "s" : entry;
+  }
+
+  Infer& infer_;
+  std::mutex mutex_;
+  std::string text_;
+  GstClockTime gap_start_ = GST_CLOCK_TIME_NONE, gap_end_ = GST_CLOCK_TIME_NONE;
+};
+
+inline void expect_tape(Tape& tape, const char* expected) {
+  const std::string text = tape.read();
+  fail_unless(text == expected, "came: %s\nexpected: %s", text.c_str(), expected);
+}
+
+// Frame 0, and the warm-up before it, have passed: what follows is decided by the test alone.
+inline void push_first(Infer& infer) {
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  stub().wait_submitted(1);
+}
+
+inline int count_messages(Infer& infer, GstMessageType type) {
+  GstBus* bus = gst_element_get_bus(infer.element);
+  int count = 0;
+  while (GstMessage* message = gst_bus_pop_filtered(bus, type)) {
+    ++count;
+    gst_message_unref(message);
+  }
+  gst_object_unref(bus);
+  return count;
+}
+
+inline void send_qos(Infer& infer, GstClockTimeDiff jitter, GstClockTime timestamp) {
+  gst_harness_push_upstream_event(
+      infer.harness, gst_event_new_qos(jitter > 0 ? GST_QOS_TYPE_UNDERFLOW : GST_QOS_TYPE_OVERFLOW,
+                                       jitter > 0 ? 2.0 : 0.5, jitter, timestamp));
+}
+
+inline void restart_segment(Infer& infer) {
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  fail_unless(infer.event(gst_event_new_segment(&segment)));
+}
+
+}  // namespace da3::testing
