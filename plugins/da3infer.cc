@@ -266,7 +266,8 @@ GstStateChangeReturn change_state(GstElement* element, GstStateChange transition
   }
   const auto result = GST_ELEMENT_CLASS(gst_da3_infer_parent_class)->change_state(element, transition);
   return guard(self, failure, [&] {
-    if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) end_streaming(self);
+    const bool not_started = transition == GST_STATE_CHANGE_READY_TO_PAUSED && result == failure;
+    if (transition == GST_STATE_CHANGE_PAUSED_TO_READY || not_started) end_streaming(self);
     if (transition == GST_STATE_CHANGE_READY_TO_NULL) close_engine(self);
     return result;
   });
@@ -295,6 +296,7 @@ void set_property(GObject* object, guint id, const GValue* value, GParamSpec* sp
       // What can be changed in READY only waits for that.
       wanted = state.opened;
       wanted.model = state.properties.model.model;
+      if (wanted == state.opened && !state.loader->loading()) return 0;
     }
     state.loader->request(wanted, state.stream->live_shape());
     return 0;

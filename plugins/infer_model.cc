@@ -159,11 +159,14 @@ void ModelLoader::work() {
       if (!accepting_) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
+      loading_ = job.settings.has_value();
     }
     guard(element_, 0, [&] {
       run(std::move(job));
       return 0;
     });
+    const std::lock_guard lock(mutex_);
+    loading_ = false;
   }
 }
 
@@ -175,6 +178,12 @@ void ModelLoader::run(Job job) {
   measure(job.engine, *job.shape);
   job.engine.reset();
   job.done();
+}
+
+bool ModelLoader::loading() const {
+  const std::lock_guard lock(mutex_);
+  return loading_ ||
+         std::any_of(jobs_.begin(), jobs_.end(), [](const Job& job) { return job.settings.has_value(); });
 }
 
 // Somebody wants another model by now, or none any more.

@@ -60,6 +60,8 @@ class ModelLoader {
   bool warm_up(std::shared_ptr<Engine> engine, const Da3Shape& shape, std::function<void()> done);
   // Waits for what runs; what waits is forgotten.
   void stop();
+  // A model is being loaded, or waits for it.
+  bool loading() const;
 
  private:
   struct Job {
@@ -87,7 +89,7 @@ class ModelLoader {
   std::condition_variable changed_;
   std::deque<Job> jobs_;
   std::thread thread_;
-  bool accepting_ = false;
+  bool accepting_ = false, loading_ = false;
   std::shared_ptr<Engine> measuring_;
 };
 

@@ -233,6 +233,19 @@ GST_START_TEST(a_wish_can_be_taken_back) {
 }
 GST_END_TEST
 
+GST_START_TEST(the_same_model_is_not_loaded_again) {
+  Infer infer("model=stub:name=one process-res=28");
+  Messages messages(infer);
+  messages.progress();
+  set_model(infer, "stub:name=one");
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+  fail_unless_equals_string(messages.progress().c_str(), "");
+  fail_unless_equals_int(stub_counters().opened, 1);
+}
+GST_END_TEST
+
 GST_START_TEST(stopping_while_another_model_loads) {
   Infer infer("model=stub:name=one process-res=28");
   infer.caps(56, 28);
@@ -582,6 +595,7 @@ static Suite* da3infer_model_suite() {
   tcase_add_test(changes, a_model_without_rays_is_refused_where_rays_are_asked_for);
   tcase_add_test(changes, the_last_of_several_wishes_counts);
   tcase_add_test(changes, a_wish_can_be_taken_back);
+  tcase_add_test(changes, the_same_model_is_not_loaded_again);
   tcase_add_test(changes, stopping_while_another_model_loads);
   tcase_add_test(changes, flush_while_two_models_are_at_work);
   tcase_add_test(changes, a_hundred_models_in_a_row);
