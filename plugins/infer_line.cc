@@ -335,7 +335,7 @@ void InferStream::upstream_event(GstEvent* event) {
       // The source pad has a peer again.
       if (flow_ != GST_FLOW_NOT_LINKED) break;
       flow_ = GST_FLOW_OK;
-      gst_pad_start_task(source_pad_, task_entry, this, nullptr);
+      start_task();
       break;
     default:
       break;

@@ -13,8 +13,25 @@
 GST_DEBUG_CATEGORY_EXTERN(gst_da3_infer_debug);
 #define GST_CAT_DEFAULT gst_da3_infer_debug
 
+#if defined(__SANITIZE_THREAD__)
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#endif
+
 namespace da3::plugin {
 namespace {
+
+// A task gets its thread from a pool of GLib, behind a lock that the thread sanitiser does not see.
+void announce([[maybe_unused]] void* stream) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_release(stream);
+#endif
+}
+void take_notice([[maybe_unused]] void* stream) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_acquire(stream);
+#endif
+}
 
 bool starts_segment(GstEvent* event) {
   return GST_EVENT_TYPE(event) == GST_EVENT_STREAM_START || GST_EVENT_TYPE(event) == GST_EVENT_SEGMENT;
@@ -33,10 +50,15 @@ void make_room_in_pools(GstQuery* query, guint held) {
 
 }  // namespace
 
+gboolean InferStream::start_task() {
+  announce(this);
+  return gst_pad_start_task(source_pad_, task_entry, this, nullptr);
+}
+
 gboolean InferStream::activate_source(bool active) {
   if (active) {
     open_for_buffers();
-    return gst_pad_start_task(source_pad_, task_entry, this, nullptr);
+    return start_task();
   }
   {
     const Lock lock(sync_->mutex);
@@ -47,6 +69,7 @@ gboolean InferStream::activate_source(bool active) {
 }
 
 void InferStream::task_entry(gpointer self) {
+  take_notice(self);
   auto* stream = static_cast<InferStream*>(self);
   try {
     stream->run_once();

@@ -436,7 +436,7 @@ gboolean InferStream::flush_stop(GstEvent* event) {
   gst_segment_init(&segment_, GST_FORMAT_UNDEFINED);
   if (GST_PAD_MODE(source_pad_) == GST_PAD_MODE_PUSH) {
     open_for_buffers();
-    gst_pad_start_task(source_pad_, task_entry, this, nullptr);
+    start_task();
   }
   return forwarded;
 }

@@ -165,6 +165,7 @@ class InferStream {
   std::vector<std::shared_ptr<Engine>> engines();
 
   // Source pad's task.
+  gboolean start_task();
   static void task_entry(gpointer self);
   void run_once();
   bool head_ready() const;
