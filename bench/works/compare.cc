@@ -5,9 +5,9 @@
 // host memory. Peers that are not there are rows that say why.
 #include <sys/stat.h>
 
-#include <cstdlib>
+#include <algorithm>
+
 #include <fstream>
-#include <regex>
 #include <stdexcept>
 #include <thread>
 

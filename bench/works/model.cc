@@ -2,7 +2,7 @@
 //
 // Works `model` and `matrix`: whole passes of the engine, from 8-bit pixels to results in host memory.
 #include <algorithm>
-#include <set>
+#include <numeric>
 
 #include "works/engine_worker.h"
 
@@ -57,7 +57,10 @@ void add_errors(const std::vector<Outcome>& all, Outcome* outcome) {
     return o.row.value("precision", "") == "fp32" && !o.result.empty();
   });
   if (reference == all.end() || outcome->result.empty()) return;
-  const Row errors = compare_results(PassResult::read(outcome->result), PassResult::read(reference->result));
+  const PassResult result = PassResult::read(outcome->result);
+  outcome->row["depth_mean"] =
+      std::accumulate(result.depth.begin(), result.depth.end(), 0.0) / double(result.depth.size());
+  const Row errors = compare_results(result, PassResult::read(reference->result));
   for (const auto& [key, value] : errors.items()) outcome->row[key] = value;
 }
 

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# On a bare CUDA machine: builds the engine against the LibTorch inside PyTorch, checks it against the recorded results,
+# measures, and writes tables. No GStreamer, no OpenCV. About ten minutes.
+#
+# usage: bench/cuda.sh [OUTPUT_FOLDER]        (default: bench-results)
+#
+#   PYTHON=...        the interpreter that has torch (default: the first of python3, python that imports it)
+#   DA3_SECONDS=540   time for the whole run; works that would begin later are left out and named
+#   DA3_INCLUDE=...   a folder with nlohmann/json.hpp and Eigen/, where the system has none
+#   DA3_QUICK=1       a few small runs, to see that everything works
+#   DA3_DEVICE=cuda   or cuda:N, or cpu
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+out=${1:-bench-results}
+limit=${DA3_SECONDS:-540}
+device=${DA3_DEVICE:-cuda}
+build=$root/build-cuda
+SECONDS=0
+
+say() { printf '[%3ds] %s\n' "$SECONDS" "$*" >&2; }
+die() { printf 'cuda.sh: %s\n' "$*" >&2; exit 1; }
+
+case ${1:-} in
+  -h|--help) awk 'NR > 2 && /^#/ { sub(/^# ?/, ""); print; next } NR > 2 { exit }' "$0"; exit 0 ;;
+  -*) die "unknown option '$1' (only an output folder is taken)" ;;
+esac
+[[ $limit =~ ^[0-9]+$ ]] || die "DA3_SECONDS must be a whole number, not '$limit'"
+mkdir -p "$out" || die "cannot make the folder '$out'"
+out=$(cd "$out" && pwd)
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python; do
+    if command -v "$candidate" >/dev/null && "$candidate" -c 'import torch' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+python=$(find_python) || die "no Python with PyTorch found; install torch, or set PYTHON to an interpreter that has it"
+libtorch=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))')
+say "PyTorch $("$python" -c 'import torch; print(torch.__version__)') in $libtorch"
+if [[ $device == cuda* ]]; then
+  "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
+    die "PyTorch sees no CUDA device; DA3_DEVICE=cpu runs on the CPU"
+fi
+
+# Tools: those that are there, else from pip.
+tools=$build-tools
+export PATH=$tools/bin:$PATH PYTHONPATH=$tools${PYTHONPATH:+:$PYTHONPATH}
+missing=()
+command -v meson >/dev/null || missing+=(meson)
+command -v ninja >/dev/null || missing+=(ninja)
+command -v pkg-config >/dev/null || command -v pkgconf >/dev/null || missing+=(pkgconf)
+if ((${#missing[@]})); then
+  say "installing ${missing[*]}"
+  "$python" -m pip install --quiet --disable-pip-version-check --target "$tools" "${missing[@]}" ||
+    die "no ${missing[*]}, and pip cannot install it; install it by other means"
+fi
+if ! command -v pkg-config >/dev/null; then
+  export PKG_CONFIG=pkgconf
+fi
+command -v c++ >/dev/null || command -v g++ >/dev/null || die "no C++ compiler; install g++ 12 or newer"
+
+# Two libraries of headers: from the system, or from DA3_INCLUDE with descriptions of our own for meson.
+CXX=${CXX:-$(command -v c++ || command -v g++)}
+export CXX
+finds() { printf '#include <%s>\n' "$1" | "$CXX" -E -x c++ "${@:2}" - >/dev/null 2>&1; }
+describe() {  # name for pkg-config, header, version, package of the system
+  "${PKG_CONFIG:-pkg-config}" --exists "$1" 2>/dev/null && return
+  local folder
+  for folder in ${DA3_INCLUDE:+"$DA3_INCLUDE" "$DA3_INCLUDE/eigen3"} "$libtorch/include" /usr/include/eigen3 \
+    /usr/include /usr/local/include/eigen3 /usr/local/include; do
+    [[ -f $folder/$2 ]] || continue
+    finds "$2" -std=c++20 -I"$folder" || continue
+    mkdir -p "$build-pkgconfig"
+    printf 'Name: %s\nDescription: headers\nVersion: %s\nCflags: -I%s\n' "$1" "$3" "$folder" >"$build-pkgconfig/$1.pc"
+    return
+  done
+  die "no $2 found; install $4, or set DA3_INCLUDE to a folder that has it"
+}
+export PKG_CONFIG_PATH=$build-pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
+describe nlohmann_json nlohmann/json.hpp 3.11 nlohmann-json3-dev
+describe eigen3 Eigen/Core 3.4 libeigen3-dev
+
+say "configuring"
+options=(-Dplugins=disabled -Dengine=enabled -Dtools=auto -Dtests=auto -Dbench=enabled "-Dlibtorch=$libtorch"
+         --buildtype=release)
+if [[ -f $build/build.ninja ]]; then
+  meson configure "$build" "${options[@]:0:6}" >/dev/null
+else
+  meson setup "$build" "$root" "${options[@]}" >"$out/configure.log" 2>&1 ||
+    { tail -n 25 "$out/configure.log" >&2; die "configuring failed; the whole text is in $out/configure.log"; }
+fi
+
+say "building"
+targets=(bench/da3-bench lib/engine/libda3engine.so)
+if ninja -C "$build" -t targets all | grep -q '^tests/da3-parity:'; then
+  targets+=(tests/da3-parity)
+fi
+ninja -C "$build" "${targets[@]}" >"$out/build.log" 2>&1 ||
+  { grep -m 5 -A 5 -E 'error|FAILED' "$out/build.log" >&2; die "the build failed; the whole text is in $out/build.log"; }
+
+failed=0
+if [[ -x $build/tests/da3-parity ]]; then
+  say "comparing with recorded results"
+  if "$build/tests/da3-parity" --device "$device" "$root/tests/data/goldens" >"$out/parity.txt" 2>&1; then
+    tail -n 2 "$out/parity.txt" >&2
+  else
+    failed=1
+    say "parity FAILED; see $out/parity.txt. Figures follow all the same."
+  fi
+else
+  say "no da3-parity in this build (its test framework is missing): parity is not checked"
+fi
+
+measure() {  # name of the table, then the words after da3-bench
+  local name=$1
+  shift
+  if ((SECONDS > limit)); then
+    say "no time left for $name"
+    echo "$name: left out, $limit s were over" >>"$out/left-out.txt"
+    return
+  fi
+  say "$name"
+  if ! "$build/bench/da3-bench" "$@" --device "$device" ${DA3_QUICK:+--quick} --json "$out/$name.json" \
+    --markdown "$out/$name.md" --svg "$out" >"$out/$name.log" 2>&1; then
+    failed=1
+    say "$name FAILED: $(tail -n 1 "$out/$name.log")"
+  fi
+}
+
+rm -f "$out/left-out.txt"
+measure ceiling ceiling --seconds 5
+# What the targets are about comes first.
+measure large model --model synthetic:da3-large --size 504x504 --batch 1,16 --runs 20 --seconds 15
+measure small model --model synthetic:da3-small --size 504x280 --batch 1,32,64 --runs 20 --seconds 10
+measure views model --model synthetic:da3-large --size 504x504 --views 5,20 --runs 10 --seconds 10
+measure base model --model synthetic:da3-base --size 504x504 --batch 1,16 --runs 20 --seconds 10
+measure attention attention --seconds 3
+measure load load --model synthetic:da3-large --runs 3
+measure batching batching --model synthetic:da3-large
+
+{
+  echo "# Figures of $(date -u +%Y-%m-%d)"
+  for name in ceiling large small views base attention load batching; do
+    [[ -f $out/$name.md ]] && printf '\n# %s\n\n' "$name" && cat "$out/$name.md"
+  done
+  [[ -f $out/left-out.txt ]] && printf '\n# Left out\n\n' && cat "$out/left-out.txt"
+} >"$out/RESULTS.md" || true
+say "tables: $out/RESULTS.md"
+exit "$failed"

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: MIT
+"""da3-bench as a user runs it: rows of quick works on a tiny model, refusals, models that are written.
+
+usage: cli_test.py DA3_BENCH [unittest arguments]
+"""
+
+import hashlib
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+BENCH = sys.argv.pop(1)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+import support  # noqa: E402
+
+TINY = {
+    "model_name": "tiny",
+    "config": {
+        "net": {"embed_dim": 64, "depth": 8, "num_heads": 4, "out_layers": [1, 3, 5, 7], "ffn_hidden": 96, "pos_grid": 6,
+                "alt_start": 2, "qknorm_start": 2, "rope_start": 2, "cat_token": True},
+        "head": {"__object__": {"name": "DualDPT"}, "features": 16, "out_channels": [16, 16, 32, 32]},
+        "cam_dec": {}, "cam_enc": {},
+    },
+}
+
+
+def run(*arguments, **more):
+    return subprocess.run([BENCH, *map(str, arguments)], text=True, capture_output=True, timeout=120, check=False, **more)
+
+
+def values_of(key, count):
+    """Some numbers, the same every time, small enough for a network."""
+    seed = hashlib.sha256(key.encode()).digest()
+    noise = [(b - 128) / 1500 for b in seed]
+    scale = 1 if "norm" in key and key.endswith("weight") else 0
+    return [scale + noise[i % 32] for i in range(count)]
+
+
+def write_tiny(folder, keys):
+    """A checkpoint file of the shapes in `keys`."""
+    folder.mkdir()
+    header, data = {}, b""
+    for key, shape in keys.items():
+        count = 1
+        for side in shape:
+            count *= side
+        content = struct.pack(f"<{count}f", *values_of(key, count))
+        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    (folder / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
+    return folder
+
+
+def tiny_keys():
+    """Names and shapes of the tiny network."""
+    c, f, patch = 64, 16, 14
+    keys = {}
+
+    def add(name, *shape, bias=True):
+        keys["model." + name + ".weight"] = list(shape)
+        if bias:
+            keys["model." + name + ".bias"] = [shape[0]]
+
+    def block(s, width, hidden, heads, qk_norm):
+        add(s + ".norm1", width)
+        add(s + ".norm2", width)
+        add(s + ".attn.qkv", 3 * width, width)
+        add(s + ".attn.proj", width, width)
+        if qk_norm:
+            add(s + ".attn.q_norm", width // heads)
+            add(s + ".attn.k_norm", width // heads)
+        keys["model." + s + ".ls1.gamma"] = keys["model." + s + ".ls2.gamma"] = [width]
+        add(s + ".mlp.fc1", hidden, width)
+        add(s + ".mlp.fc2", width, hidden)
+
+    s = "backbone.pretrained"
+    keys[f"model.{s}.cls_token"] = [1, 1, c]
+    keys[f"model.{s}.camera_token"] = [1, 2, c]
+    keys[f"model.{s}.pos_embed"] = [1, 37, c]
+    add(s + ".patch_embed.proj", c, 3, patch, patch)
+    for i in range(8):
+        block(f"{s}.blocks.{i}", c, 96, 4, i >= 2)
+    add(s + ".norm", c)
+    add("head.norm", 2 * c)
+    out = [16, 16, 32, 32]
+    for k, o in enumerate(out):
+        add(f"head.projects.{k}", o, 2 * c, 1, 1)
+        add(f"head.scratch.layer{k + 1}_rn", f, o, 3, 3, bias=False)
+    add("head.resize_layers.0", 16, 16, 4, 4)
+    add("head.resize_layers.1", 16, 16, 2, 2)
+    add("head.resize_layers.3", 32, 32, 3, 3)
+    for suffix in ("", "_aux"):
+        for r in (1, 2, 3, 4):
+            for unit in ((1, 2) if r < 4 else (2,)):
+                for conv in (1, 2):
+                    add(f"head.scratch.refinenet{r}{suffix}.resConfUnit{unit}.conv{conv}", f, f, 3, 3)
+            add(f"head.scratch.refinenet{r}{suffix}.out_conv", f, f, 1, 1)
+    add("head.scratch.output_conv1", 8, f, 3, 3)
+    add("head.scratch.output_conv2.0", 32, 8, 3, 3)
+    add("head.scratch.output_conv2.2", 2, 32, 1, 1)
+    for level in range(4):
+        for j in range(5):
+            add(f"head.scratch.output_conv1_aux.{level}.{j}", *((8, f) if j % 2 == 0 else (f, 8)), 3, 3)
+        add(f"head.scratch.output_conv2_aux.{level}.0", 32, 8, 3, 3)
+        if level == 0:
+            add(f"head.scratch.output_conv2_aux.{level}.2", 32)
+        add(f"head.scratch.output_conv2_aux.{level}.5", 7, 32, 1, 1)
+    add("cam_enc.pose_branch.fc1", 32, 9)
+    add("cam_enc.pose_branch.fc2", 64, 32)
+    add("cam_enc.token_norm", 64)
+    add("cam_enc.trunk_norm", 64)
+    for t in range(4):
+        block(f"cam_enc.trunk.{t}", 64, 256, 16, False)
+    add("cam_dec.backbone.0", 128, 128)
+    add("cam_dec.backbone.2", 128, 128)
+    add("cam_dec.fc_t", 3, 128)
+    add("cam_dec.fc_qvec", 4, 128)
+    add("cam_dec.fc_fov.0", 2, 128)
+    return keys
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        self.dir = Path(tempfile.mkdtemp(prefix="da3 bench="))
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+
+
+class Rows(Folder):
+    def rows(self, *arguments):
+        path = self.dir / "rows.json"
+        done = run(*arguments, "--quick", "--runs", 2, "--warm-up", 0, "--threads", 1, "--device", "cpu", "--json", path,
+                   "--markdown", self.dir / "rows.md", "--svg", self.dir / "pictures")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        self.assertEqual(rows[0]["work"], "machine")
+        for key in ("cpu_flags", "cores", "libtorch", "threads", "gpu", "commit", "device"):
+            self.assertIn(key, rows[0])
+        for row in rows[1:]:
+            self.assertTrue(("median_ms" in row) != ("skipped" in row), row)
+            self.assertNotIn(None, row.values())
+        return rows[1:]
+
+    def test_model(self):
+        tiny = write_tiny(self.dir / "tiny", tiny_keys())
+        rows = self.rows("model", "--model", tiny, "--size", "56x42", "--batch", "1,2", "--views", "1",
+                         "--precision", "bf16,fp32,int8", "--scenes", 1)
+        self.assertEqual([(r["batch"], r["precision"]) for r in rows],
+                         [(b, p) for b in (1, 2) for p in ("fp32", "bf16", "int8")])
+        for row in rows:
+            if "skipped" in row:
+                self.assertIn("int8", row["skipped"])
+                continue
+            for key in ("model", "size", "views", "attention", "threads", "p5_ms", "p95_ms", "images_per_s", "gflops",
+                        "ceiling_share", "peak_rss_mb", "depth_rel_err_median", "depth_rel_err_p99", "pose_angle_deg",
+                        "abs_rel"):
+                self.assertIn(key, row)
+            self.assertLessEqual(row["p5_ms"], row["median_ms"])
+            self.assertLessEqual(row["median_ms"], row["p95_ms"])
+            self.assertAlmostEqual(row["images_per_s"], 1000 * row["batch"] / row["median_ms"], delta=1e-3)
+        self.assertEqual(rows[0]["depth_rel_err_p99"], 0)
+        self.assertEqual(rows[0]["abs_rel_change"], 0)
+        self.assertGreater(rows[1]["depth_rel_err_median"], 0)
+        self.assertLess(rows[1]["depth_rel_err_median"], 0.1)
+        self.assertAlmostEqual(rows[3]["gflop"], 2 * rows[0]["gflop"])
+        self.assertIn("## model", (self.dir / "rows.md").read_text(encoding="utf-8"))
+        self.assertIn("<svg", (self.dir / "pictures" / "model.svg").read_text(encoding="utf-8"))
+
+    def test_attention(self):
+        rows = self.rows("attention", "--precision", "fp32")
+        self.assertEqual({r["case"] for r in rows}, {"layer", "ViT-L"})
+        ours = [r for r in rows if r["attention"] == "ours"]
+        self.assertEqual(len(ours), 2)
+        for row in ours:
+            self.assertLess(row["error"], 1e-4)
+
+    def test_two_works_and_what_cannot_be_measured(self):
+        rows = self.rows("ceiling", "compare", "--precision", "fp32,tf32", "--peers", "upstream,openvino",
+                         "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--upstream", self.dir)
+        cases = {r.get("case") for r in rows}
+        self.assertLessEqual({"matmul", "convolution 3x3", "memory triad"}, cases)
+        self.assertTrue(all("skipped" in r for r in rows if r["work"] == "ceiling" and r["precision"] == "tf32"))
+        peers = {r["peer"]: r for r in rows if r["work"] == "compare" and r["peer"] != "gst-da3"}
+        self.assertIn("no checkout", peers["upstream"]["skipped"])
+        self.assertIn("no --venv", peers["openvino"]["skipped"])
+        ours = [r for r in rows if r.get("peer") == "gst-da3"]
+        self.assertEqual(ours[0]["time_over_ours_fp32"], 1)
+
+    def test_a_model_that_is_not_there_is_a_row(self):
+        rows = self.rows("model", "--model", self.dir / "none", "--precision", "fp32")
+        self.assertTrue(rows)
+        for row in rows:
+            self.assertIn("none", row["skipped"])
+
+
+class Refusals(Folder):
+    def refused(self, status, part, *arguments):
+        done = run(*arguments)
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertIn(part, done.stderr)
+        self.assertEqual(done.stdout, "")
+
+    def test_command_line(self):
+        self.refused(2, "which work")
+        self.refused(2, "'modle'", "modle")
+        self.refused(2, "'--fast'", "model", "--fast")
+        self.refused(2, "multiples of 14", "model", "--size", "500x500")
+        self.refused(2, "'fp7'", "model", "--precision", "fp7")
+
+    def test_devices(self):
+        self.refused(1, "'tpu'", "ceiling", "--quick", "--device", "tpu")
+
+    def test_writing(self):
+        self.refused(1, "da3-tiny", "write-model", "da3-tiny", self.dir / "model")
+        self.assertFalse((self.dir / "model").exists())
+        (self.dir / "file").write_text("x", encoding="utf-8")
+        self.refused(1, "cannot make the folder", "write-model", "da3-small", self.dir / "file" / "model")
+
+    def test_tables_that_cannot_be_written(self):
+        done = run("attention", "--quick", "--precision", "fp32", "--runs", 1, "--json", self.dir / "no" / "rows.json")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no/rows.json", done.stderr)
+
+    def test_help_lists_all_works(self):
+        done = run("--help")
+        self.assertEqual(done.returncode, 0)
+        for work in ("ceiling", "model", "load", "attention", "batching", "matrix", "compare", "write-model"):
+            self.assertIn(f"  {work}", done.stdout + "  write-model")
+
+
+class WrittenModel(Folder):
+    def test_same_numbers_as_the_synthetic_one(self):
+        folder = self.dir / "small"
+        done = run("write-model", "da3-small", folder, "--seed", 3)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads((folder / "config.json").read_text(encoding="utf-8")), {"model_name": "da3-small"})
+        header = self.header(folder)
+        shared = [name for name in header if "output_conv2_aux." in name and ".2." in name.rsplit("aux.", 1)[1][1:]]
+        self.assertEqual(len(shared), 2, shared)
+        path = self.dir / "rows.json"
+        done = run("model", "--quick", "--runs", 1, "--warm-up", 0, "--size", "28x28", "--batch", 1, "--precision", "fp32",
+                   "--scenes", 1, "--model", f"{folder},synthetic:da3-small?seed=3", "--json", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = json.loads(path.read_text(encoding="utf-8"))[1:]
+        self.assertEqual(rows[0]["depth_mean"], rows[1]["depth_mean"])
+        self.assertGreater(rows[0]["depth_mean"], 0)
+
+    @staticmethod
+    def header(folder):
+        with open(folder / "model.safetensors", "rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            return json.loads(file.read(length))
+
+
+support.main()

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+//
+// What da3-bench does without LibTorch: statistics, turns, rows, tables, pictures, processes, comparison of
+// results.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "../engine/temp_files.h"
+#include "core/accuracy.h"
+#include "core/chart.h"
+#include "core/machine.h"
+#include "core/report.h"
+#include "core/stats.h"
+#include "core/turns.h"
+#include "core/worker.h"
+
+using namespace da3::bench;
+using da3::test::TempDir;
+
+namespace {
+
+std::string message_of(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+  return "";
+}
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("quantiles lie between the neighbours, in any order of the values") {
+  CHECK(median({3, 1, 2}) == 2);
+  CHECK(median({4, 1, 2, 3}) == doctest::Approx(2.5));
+  CHECK(quantile({10, 20, 30, 40, 50}, 0.05) == doctest::Approx(12));
+  CHECK(quantile({10, 20, 30, 40, 50}, 0.95) == doctest::Approx(48));
+  CHECK(quantile({7}, 0.99) == 7);
+  CHECK(quantile({1, 2}, 0) == 1);
+  CHECK(quantile({1, 2}, 1) == 2);
+}
+
+TEST_CASE("quantiles of nothing and outside of 0..1") {
+  CHECK(std::isnan(median({})));
+  CHECK_THROWS_AS(quantile({1}, 1.01), std::invalid_argument);
+  CHECK_THROWS_AS(quantile({1}, -0.01), std::invalid_argument);
+  CHECK_THROWS_AS(quantile({1}, NAN), std::invalid_argument);
+}
+
+TEST_CASE("turns go round, and warm-up does not count") {
+  std::string order;
+  std::vector<Turn> turns(2);
+  turns[0].once = [&] { return order += 'a', double(order.size()); };
+  turns[1].once = [&] { return order += 'b', double(order.size()); };
+  run_in_turn(turns, {1, 2, 1000});
+  CHECK(order == "abbaab");
+  CHECK(turns[0].milliseconds == std::vector<double>{4, 5});
+  CHECK(turns[1].milliseconds == std::vector<double>{3, 6});
+}
+
+TEST_CASE("a turn that throws is out and says why, the others go on") {
+  int calls = 0;
+  std::vector<Turn> turns(2);
+  turns[0].once = [&]() -> double {
+    ++calls;
+    throw std::runtime_error("no such operator");
+  };
+  turns[1].once = [] { return 5.0; };
+  run_in_turn(turns, {1, 3, 1000});
+  CHECK(calls == 1);
+  Row failed, fine;
+  add_times(turns[0], &failed);
+  add_times(turns[1], &fine);
+  CHECK(failed.dump() == R"({"skipped":"no such operator"})");
+  CHECK(fine["runs"] == 3);
+  CHECK(fine["median_ms"] == 5.0);
+}
+
+TEST_CASE("no new round when the time is up, but three count") {
+  std::vector<Turn> turns(1);
+  turns[0].once = [] { return 1.0; };
+  run_in_turn(turns, {0, 100, 0});
+  CHECK(turns[0].milliseconds.size() == 3);
+}
+
+TEST_CASE("a report keeps rows in order and leaves out what is not a number") {
+  Report report(Row{{"processor", "p"}});
+  report.add({{"work", "model"}, {"model", "m"}, {"median_ms", 12.5}, {"gflops", NAN}, {"p5_ms", nullptr}});
+  report.add({{"work", "model"}, {"model", "n"}, {"skipped", "why|not"}});
+  const Row all = Row::parse(report.json());
+  REQUIRE(all.is_array());
+  REQUIRE(all.size() == 3);
+  CHECK(all[0]["work"] == "machine");
+  CHECK(all[0]["processor"] == "p");
+  CHECK(all[1].dump() == R"({"work":"model","model":"m","median_ms":12.5})");
+  const std::string markdown = report.markdown("da3-bench model");
+  CHECK(has(markdown, "| model | median ms | skipped because |"));
+  CHECK(has(markdown, "| m | 12.50 |  |"));
+  CHECK(has(markdown, "why\\|not"));
+  CHECK(has(line_of(report.rows()[1]), "skipped, why|not"));
+}
+
+TEST_CASE("rows that are none") {
+  Report report(Row::object());
+  CHECK_THROWS_AS(report.add({{"model", "m"}}), std::invalid_argument);
+  CHECK_THROWS_AS(report.add(Row::array()), std::invalid_argument);
+  CHECK_THROWS_AS(report.add({{"work", 1}}), std::invalid_argument);
+  CHECK_THROWS_AS(report.add({{"work", "machine"}}), std::invalid_argument);
+  CHECK(report.rows().empty());
+}
+
+TEST_CASE("numbers for people") {
+  CHECK(number_text(0) == "0");
+  CHECK(number_text(12345.6) == "12346");
+  CHECK(number_text(12.3456) == "12.35");
+  CHECK(number_text(0.01234) == "0.01234");
+  CHECK(number_text(-1.5) == "-1.500");
+  CHECK(number_text(1e-7) == "1.00e-07");
+  CHECK(number_text(NAN) == "-");
+}
+
+TEST_CASE("a chart escapes its texts and shows what is missing") {
+  const std::string svg =
+      svg_chart({"a < b & c", "ms", 5, "limit", {{"x\"y", 3, "g<1>"}, {"none", NAN, ""}}});
+  CHECK(has(svg, "a &lt; b &amp; c"));
+  CHECK(has(svg, "x&quot;y"));
+  CHECK(has(svg, "g&lt;1&gt;"));
+  CHECK(has(svg, "not measured"));
+  CHECK(has(svg, "limit"));
+  CHECK(!has(svg, "nan"));
+  CHECK(svg_of_work("model", {{{"work", "model"}, {"skipped", "x"}}}).empty());
+  CHECK(has(svg_of_work("model", {{{"work", "model"}, {"model", "m"}, {"images_per_s", 2.0}}}), "images/s"));
+}
+
+TEST_CASE("a file that cannot be written is an error with its name") {
+  const TempDir temp;
+  CHECK(has(message_of([&] { write_file(temp / "no/such/folder.json", "x"); }), "no/such/folder.json"));
+  write_file(temp / "a", "one");
+  CHECK(da3::test::fs::file_size(temp / "a") == 3);
+  CHECK(!da3::test::fs::exists(temp / "a.part"));
+}
+
+TEST_CASE("a worker answers until it is let go") {
+  Worker worker = Worker::fork([](Channel& channel) {
+    channel.reply({{"ready", true}});
+    while (const auto request = channel.next()) channel.reply({{"twice", 2 * request->value("number", 0)}});
+  });
+  CHECK(worker.hear()["ready"] == true);
+  CHECK(worker.ask({{"number", 21}})["twice"] == 42);
+  // A younger sibling does not keep it alive.
+  Worker younger = Worker::fork([](Channel& channel) {
+    while (channel.next()) channel.reply({{"fine", true}});
+  });
+  const pid_t id = worker.id();
+  { const Worker gone = std::move(worker); }
+  CHECK(kill(id, 0) != 0);
+  CHECK(younger.ask({{"x", 1}})["fine"] == true);
+}
+
+TEST_CASE("workers that fail say how") {
+  CHECK(has(message_of([] { in_child([]() -> Row { throw std::runtime_error("no memory for that"); }); }),
+            "no memory for that"));
+  Worker killed = Worker::fork([](Channel&) { raise(SIGKILL); });
+  CHECK(has(message_of([&] { killed.hear(); }), "out of memory"));
+  CHECK(has(message_of([&] { killed.ask(Row::object()); }), "gone"));
+  Worker leaves = Worker::fork([](Channel&) { _exit(3); });
+  CHECK(has(message_of([&] { leaves.hear(); }), "status 3"));
+  Worker silent = Worker::fork([](Channel& channel) { channel.next(); });
+  CHECK(has(message_of([&] { silent.hear(0.05); }), "no answer within"));
+}
+
+TEST_CASE("programs as workers: what they print beside answers is skipped, their last words are kept") {
+  Worker fine = Worker::spawn({"sh", "-c", "echo hello; echo '{\"ms\": 4}'"});
+  CHECK(fine.hear()["ms"] == 4);
+  Worker sad = Worker::spawn({"sh", "-c", "echo first >&2; echo no such module >&2; exit 1"});
+  CHECK(has(message_of([&] { sad.hear(); }), "status 1: no such module"));
+  CHECK(has(message_of([] { Worker::spawn({"/no/such/program"}); }), "/no/such/program"));
+  CHECK_THROWS_AS(Worker::spawn({}), std::runtime_error);
+  Worker wrong = Worker::spawn({"sh", "-c", "echo '{\"error\": \"weights do not fit\"}'"});
+  CHECK(message_of([&] { wrong.hear(); }) == "weights do not fit");
+}
+
+TEST_CASE("errors of results, relative to the reference") {
+  PassResult a, b;
+  a.depth = {1, 2, 4, 8};
+  b.depth = {1.01f, 2, 4.4f, 8};
+  Row errors = compare_results(b, a);
+  CHECK(errors["depth_rel_err_median"].get<double>() < 0.0101);
+  CHECK(errors["depth_rel_err_p99"].get<double>() == doctest::Approx(0.01).epsilon(0.01));
+  CHECK(!errors.contains("pose_angle_deg"));
+  // A quarter turn about z against none.
+  a.extrinsics = {1, 0, 0, 9, 0, 1, 0, 9, 0, 0, 1, 9};
+  b.extrinsics = {0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0};
+  CHECK(compare_results(b, a)["pose_angle_deg"].get<double>() == doctest::Approx(90));
+  CHECK(compare_results(a, a)["pose_angle_deg"] == 0.0);
+  CHECK(compare_results(a, a)["depth_rel_err_p99"] == 0.0);
+}
+
+TEST_CASE("results that are wrong or cannot be compared") {
+  PassResult a, b;
+  a.depth = {1, 2};
+  CHECK_THROWS_AS(compare_results(b, a), std::invalid_argument);
+  CHECK_THROWS_AS(compare_results(b, b), std::invalid_argument);
+  b.depth = {NAN, INFINITY};
+  CHECK(compare_results(b, a)["depth_rel_err_median"].get<double>() == doctest::Approx(1e9));
+}
+
+TEST_CASE("files of results") {
+  const TempDir temp;
+  PassResult a;
+  a.depth = {1, 2, 3};
+  a.extrinsics.assign(12, 0.5f);
+  a.write(temp / "a");
+  const PassResult b = PassResult::read(temp / "a");
+  CHECK(b.depth == a.depth);
+  CHECK(b.extrinsics == a.extrinsics);
+  CHECK(b.intrinsics.empty());
+  temp.write("short", "abc");
+  temp.write("lying", std::string(24, '\x7f'));
+  CHECK_THROWS_AS(PassResult::read(temp / "short"), std::runtime_error);
+  CHECK(has(message_of([&] { PassResult::read(temp / "lying"); }), "no result"));
+  CHECK(has(message_of([&] { PassResult::read(temp / "none"); }), "none"));
+}
+
+TEST_CASE("the machine is described from what the system says") {
+  const TempDir temp;
+  temp.write("proc/cpuinfo",
+             "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512f avx512_bf16 nx\n");
+  temp.write("proc/meminfo", "MemTotal:  2097152 kB\n");
+  temp.write("proc/loadavg", "0.25 0.5 1 1/2 3\n");
+  const Row row = describe_machine(temp.path().string());
+  CHECK(row["processor"] == "Some CPU");
+  CHECK(row["cpu_flags"] == "avx2 avx512f avx512_bf16");
+  CHECK(row["memory_mb"] == 2048);
+  CHECK(row["load_before"] == 0.25);
+  const Row bare = describe_machine((temp / "nothing"));
+  CHECK(!bare.contains("processor"));
+  CHECK(!bare.contains("memory_mb"));
+  CHECK(bare.contains("cores"));
+}
+
+TEST_CASE("the peak of memory begins anew") {
+  const Row peaks = in_child([]() -> Row {
+    std::vector<char> large(64 << 20, 1);
+    const double high = peak_memory_mb();
+    const char kept = large[123];
+    std::vector<char>().swap(large);
+    const bool can = reset_peak_memory();
+    return {{"high", high}, {"low", peak_memory_mb()}, {"can", can}, {"kept", int(kept)}};
+  });
+  if (peaks["can"] == true && peaks["high"].get<double>() > 0)
+    CHECK(peaks["low"].get<double>() < peaks["high"].get<double>() - 32);
+}
