@@ -167,7 +167,7 @@ void Scheduler::expire(int64_t now, std::vector<Job>* out) {
 }
 
 // What may run next: of every stream the first jobs up to a change of kind.
-std::vector<Scheduler::Candidate> Scheduler::candidates() {
+std::vector<Scheduler::Candidate> Scheduler::candidates(int64_t now) {
   std::vector<Candidate> out;
   for (auto& [id, s] : streams_) {
     if (s.waiting.empty()) continue;
@@ -176,6 +176,8 @@ std::vector<Scheduler::Candidate> Scheduler::candidates() {
     int64_t due_before = std::numeric_limits<int64_t>::min();
     for (const Job& job : s.waiting) {
       if (job.kind != kind) break;
+      // Ends as expired as soon as it is the first.
+      if (job.droppable && job.deadline != kNever && now + costs(job.cost).time(1) > job.deadline) break;
       const int64_t own =
           job.deadline != kNever ? job.deadline : job.submitted + kPatience + 4 * costs(job.cost).time(1);
       // The order of a stream stands, whatever its deadlines say.
@@ -389,7 +391,7 @@ Decision Scheduler::decide(int64_t now) {
   Decision decision;
   expire(now, &decision.expired);
   if (waiting_ == 0) return decision;
-  std::vector<Candidate> all = candidates();
+  std::vector<Candidate> all = candidates(now);
   // After an overload everything is made up for at full speed first: batches cut short for the sake of jobs
   // that are nearly late would keep it up.
   const bool in_time = arrange(all, now) && pressed_until_ <= now;

@@ -102,7 +102,7 @@ class Scheduler {
   enum class Order { deadline, fair };
 
   void expire(int64_t now, std::vector<Job>* out);
-  std::vector<Candidate> candidates();
+  std::vector<Candidate> candidates(int64_t now);
   bool feasible(const std::vector<Candidate>& order, int64_t now);
   // Sorts; returns whether all deadlines can be met that way.
   bool arrange(std::vector<Candidate>& all, int64_t now);
