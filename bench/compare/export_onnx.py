@@ -13,6 +13,20 @@ import torch
 
 import upstream_model
 
+OPSET = 17
+
+
+def cartesian_prod(*vectors):
+    """torch.cartesian_prod in operators that ONNX has."""
+    return torch.stack(torch.meshgrid(*vectors, indexing="ij"), -1).reshape(-1, len(vectors))
+
+
+def swap_last(graph, x):
+    """Tensor.mT, which the exporter does not know."""
+    order = list(range(x.type().dim()))
+    order[-2:] = reversed(order[-2:])
+    return graph.op("Transpose", x, perm_i=order)
+
 
 class Outputs(torch.nn.Module):
     def __init__(self, network):
@@ -26,12 +40,17 @@ class Outputs(torch.nn.Module):
 
 def export(module, image, path, dynamo):
     torch.onnx.export(module, (image,), path, input_names=["image"], output_names=["depth", "extrinsics", "intrinsics"],
-                      opset_version=18 if dynamo else 17, dynamo=dynamo)
+                      opset_version=18 if dynamo else OPSET, dynamo=dynamo)
 
 
 def main():
     upstream, folder, path = sys.argv[1:4]
     batch, views, height, width = (int(word) for word in sys.argv[4:8])
+    torch.cartesian_prod = cartesian_prod
+    try:
+        torch.onnx.register_custom_op_symbolic("aten::mT", swap_last, OPSET)
+    except (AttributeError, RuntimeError):
+        pass  # a version that knows it, or has another exporter only
     module = Outputs(upstream_model.load(upstream, folder)).eval()
     image = torch.zeros(batch, views, 3, height, width)
     problems = []

@@ -46,16 +46,30 @@ Tensor random_floats(at::IntArrayRef shape, const at::Device& device, at::Scalar
   return at::randn(shape, at::TensorOptions(at::kFloat)).to(device, type);
 }
 
+// Laid out anew for oneDNN. Newer versions take the weight as it is, older ones in the type of oneDNN.
+Tensor packed(const std::string& name, const Tensor& weight, std::vector<IValue> more) {
+  const auto call = [&](const Tensor& w) {
+    std::vector<IValue> arguments = {w};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return call_for_tensor(name, arguments);
+  };
+  try {
+    return call(weight);
+  } catch (const c10::Error&) {
+    return call(call_for_tensor("aten::to_mkldnn", {weight}));
+  }
+}
+
 std::function<void()> int8_linear(const MatmulShape& s) {
   const auto bytes = at::TensorOptions(at::kByte), floats = at::TensorOptions(at::kFloat);
   const Tensor x = at::randint(0, 255, {s.rows, s.in}, bytes);
   const Tensor w = at::randint(-127, 127, {s.out, s.in}, at::TensorOptions(at::kChar));
-  const Tensor packed = call_for_tensor("onednn::qlinear_prepack", {w, std::vector<int64_t>{s.rows, s.in}});
+  const Tensor laid_out = call_for_tensor("onednn::qlinear_prepack", {w, std::vector<int64_t>{s.rows, s.in}});
   const Tensor scales = at::full({s.out}, 0.01, floats),
                zeros = at::zeros({s.out}, at::TensorOptions(at::kInt));
   return [=] {
     call_for_tensor("onednn::qlinear_pointwise",
-                    {x, 0.02, int64_t(128), packed, scales, zeros, IValue(), 1.0, int64_t(0),
+                    {x, 0.02, int64_t(128), laid_out, scales, zeros, IValue(), 1.0, int64_t(0),
                      IValue(int64_t(at::kFloat)), std::string("none"), no_scalars(), std::string()});
   };
 }
@@ -86,11 +100,10 @@ std::vector<Candidate> cpu_matmul(const MatmulShape& s, const std::string& preci
           {"onednn packed linear", [s, type] {
              const Tensor a = random_floats({s.rows, s.in}, at::kCPU, type),
                           w = random_floats({s.out, s.in}, at::kCPU, type);
-             const Tensor packed = call_for_tensor("mkldnn::_reorder_linear_weight",
-                                                   {call_for_tensor("aten::to_mkldnn", {w}), s.rows});
+             const Tensor laid_out = packed("mkldnn::_reorder_linear_weight", w, {s.rows});
              return [=] {
                call_for_tensor("mkldnn::_linear_pointwise",
-                               {a, packed, IValue(), std::string("none"), no_scalars(), std::string()});
+                               {a, laid_out, IValue(), std::string("none"), no_scalars(), std::string()});
              };
            }}};
 }
@@ -191,9 +204,8 @@ std::vector<Candidate> convolutions(const std::string& precision, at::Device dev
                      const std::vector<int64_t> one = {1, 1};
                      const Tensor x = input().contiguous(last);
                      const Tensor w =
-                         call_for_tensor("mkldnn::_reorder_convolution_weight",
-                                         {call_for_tensor("aten::to_mkldnn", {weight()}), one, one, one,
-                                          int64_t(1), std::vector<int64_t>{1, channels, side, side}});
+                         packed("mkldnn::_reorder_convolution_weight", weight(),
+                                {one, one, one, int64_t(1), std::vector<int64_t>{1, channels, side, side}});
                      return [=] {
                        call_for_tensor("mkldnn::_convolution_pointwise",
                                        {x, w, IValue(), one, one, one, int64_t(1), std::string("none"),

@@ -41,7 +41,9 @@ std::string attention_in_force(const std::string& wanted) {
 }
 
 void choose_mode(const std::string& mode) {
-  if (!mode.empty()) throw std::invalid_argument("the engine has no performance mode '" + mode + "'");
+  // Without modes the engine is what "balanced" is meant to be.
+  if (!mode.empty() && mode != "balanced")
+    throw std::invalid_argument("the engine has no performance mode '" + mode + "'");
 }
 
 // One model and its input.
