@@ -124,7 +124,8 @@ Tensor gradient_loss(const Tensor& error, const Tensor& valid) {
 }
 
 Tensor camera_loss(const Tensor& encoding, const Tensor& truth) {
-  const Tensor error = (encoding - truth).abs();
+  // Quadratic below 0.1: tokens that do not know the camera yet should not jump with every sign.
+  const Tensor error = at::smooth_l1_loss(encoding, truth, at::Reduction::None, 0.1);
   return kTranslationWeight * error.narrow(-1, 0, 3).mean() +
          kQuaternionWeight * error.narrow(-1, 3, 4).mean() + kFovWeight * error.narrow(-1, 7, 2).mean();
 }

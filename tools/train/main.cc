@@ -30,8 +30,11 @@ from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes
   --phases TEXT       STEPSxIMAGES@SIDE,...  (default 1700x32@126,1000x16@252)
   --rate X            learning rate (default 0.002)
   --seed N            of weights and data (default 1)
+  --views N           sets of N views only (default: 1 to 6)
+  --distinct N        the data of N steps, again and again: can the network learn them by heart?
   --config FILE       config.json of another any-view model
   --device NAME       cpu, cuda, cuda:N (default cpu)
+  --precision P       of products: auto (default: bf16 where native), fp32, bf16
   --threads N         for rendering; 0 = all processors (default)
   --replicas N        split a batch over N threads (default: 4 on the CPU, else 1); other N, other rounding
   --ahead N           steps rendered in advance (default: 0 on the CPU, else 8)
@@ -84,11 +87,19 @@ Options parse(const std::vector<std::string>& words) {
       o.run.schedule.learning_rate = std::atof(v.c_str());
     else if (w == "--seed")
       o.run.schedule.seed = uint64_t(whole(w, v, 0, 1ll << 40));
+    else if (w == "--views")
+      o.run.schedule.views = int(whole(w, v, 0, 64));
+    else if (w == "--distinct")
+      o.run.schedule.distinct = whole(w, v, 0, 1ll << 40);
     else if (w == "--config")
       o.run.config = v;
     else if (w == "--device")
       o.run.device = v;
-    else if (w == "--threads")
+    else if (w == "--precision") {
+      if (v != "auto" && v != "fp32" && v != "bf16")
+        throw std::invalid_argument("--precision is auto, fp32 or bf16, not '" + v + "'.");
+      o.run.precision = v;
+    } else if (w == "--threads")
       o.run.threads = int(whole(w, v, 0, 1024));
     else if (w == "--replicas")
       o.run.replicas = int(whole(w, v, 0, 256));

@@ -36,6 +36,7 @@ class Optimizer {
   struct Slot {
     Parameter* parameter;
     bool matrix;  // Muon
+    double rate;  // factor on the learning rate
     Tensor first, second;
     int64_t steps = 0;
   };

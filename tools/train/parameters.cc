@@ -48,7 +48,7 @@ double deviation(const std::string& key, const std::vector<int64_t>& shape) {
       ends_with(key, "mlp.w3.weight"))
     return 0;
   if (contains(key, "resConfUnit") && contains(key, "conv2.weight")) return 0;
-  if (contains(key, "cam_dec.fc_")) return 0;
+  if (contains(key, "cam_dec.fc_")) return 0.002;
   if (contains(key, "output_conv2.2.weight") || contains(key, ".5.weight")) return 0.01;
   if (contains(key, "resize_layers.0") || contains(key, "resize_layers.1"))
     return 1.0 / std::sqrt(double(shape[0]));  // transposed: every output pixel has one input pixel
@@ -60,6 +60,7 @@ void fill_vector(const std::string& key, Tensor value) {
       ends_with(key, "gamma") || contains(key, "norm") || contains(key, "output_conv2_aux.3.2");
   value.fill_(is_scale && !ends_with(key, "bias") ? 1.0 : 0.0);
   float* p = value.data_ptr<float>();
+  if (contains(key, "cam_dec.backbone.") && ends_with(key, "bias")) value.fill_(0.1);  // alive at first
   if (ends_with(key, "cam_dec.fc_qvec.bias")) p[3] = 1;
   if (ends_with(key, "cam_dec.fc_fov.0.bias")) p[0] = p[1] = 1;
   if (ends_with(key, "output_conv2_aux.3.5.bias")) p[2] = 1;  // rays look along z

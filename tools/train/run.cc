@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/version.h>
 
@@ -106,6 +107,40 @@ struct Replica {
   std::unique_ptr<Network> network;
 };
 
+// Matrix products and convolutions of the calling thread in bf16 while it lives; what needs float32 stays so.
+class Autocast {
+ public:
+#if TORCH_VERSION_MAJOR >= 2 && TORCH_VERSION_MINOR >= 4
+  Autocast(bool on, at::Device device) : on_(on), type_(device.type()) {
+    if (!on_) return;
+    at::autocast::set_autocast_enabled(type_, true);
+    at::autocast::set_autocast_dtype(type_, at::kBFloat16);
+    at::autocast::increment_nesting();
+  }
+  ~Autocast() {
+    if (!on_) return;
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(type_, false);
+  }
+
+ private:
+  bool on_;
+  at::DeviceType type_;
+#else
+  Autocast(bool, at::Device) {}
+  ~Autocast() {}
+#endif
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+};
+
+bool has_fast_bf16(at::Device device) {
+#if defined(__x86_64__)
+  if (device.is_cpu()) return __builtin_cpu_supports("avx512bf16");
+#endif
+  return device.is_cuda();
+}
+
 // Products of float32 matrices in bf16 with float32 sums where the processor has bf16 instructions, TF32 on
 // CUDA: two to four times faster, and gradients are far noisier than this rounding.
 void allow_reduced_matmul() {
@@ -132,14 +167,18 @@ class Run {
       replica->network = make_network(config, replica->weights, Placement{device_, at::kFloat});
       replicas_.push_back(std::move(replica));
     }
+    // The parts are the threads; more within one would only wait for each other.
+    if (replicas > 1) at::set_num_threads(1);
+    bf16_ = o.precision == "bf16" || (o.precision == "auto" && has_fast_bf16(device_));
     optimizer_.emplace(weights_.parameters(), Optimizer::Settings{});
     if (fs::exists(state_path())) restore();
   }
 
   bool train(const std::atomic<bool>& stop) {
     const int64_t total = options_.schedule.steps(), first = step_;
-    std::printf("%lld parameters, %lld steps from %lld, device %s, batch in %d parts\n", (long long)count_,
-                (long long)total, (long long)step_, options_.device.c_str(), int(replicas_.size()));
+    std::printf("%lld parameters, %lld steps from %lld, device %s, %s, batch in %d parts\n",
+                (long long)count_, (long long)total, (long long)step_, options_.device.c_str(),
+                bf16_ ? "bf16" : "fp32", int(replicas_.size()));
     History history(folder_ / "history.jsonl", step_);
     const int ahead = options_.ahead >= 0 ? options_.ahead : device_.is_cpu() ? 0 : 8;
     Loader loader([this](int64_t s) { return options_.schedule.sets(s); }, step_, threads(), ahead);
@@ -175,7 +214,8 @@ class Run {
   }
 
   // Forward and backward over a part of the batch; leaves its gradients in the replica.
-  static Losses run_part(Replica& replica, const Batch& part, const StepPlan& plan, at::Device device) {
+  static Losses run_part(Replica& replica, const Batch& part, const StepPlan& plan, at::Device device,
+                         bool bf16) {
     const Targets targets = make_targets(part, device);
     NetworkOptions o;
     o.ref_view_strategy = DA3_REF_VIEW_FIRST;
@@ -185,7 +225,12 @@ class Run {
       o.extrinsics = targets.extrinsics;
       o.intrinsics = targets.intrinsics;
     }
-    Losses losses = compute_losses(replica.network->forward(targets.image, o, Tracer{}), targets);
+    NetworkOutput out;
+    {
+      const Autocast autocast(bf16, device);
+      out = replica.network->forward(targets.image, o, Tracer{});
+    }
+    Losses losses = compute_losses(out, targets);
     losses.total.backward();
     losses.total = losses.total.detach();
     return losses;
@@ -215,7 +260,7 @@ class Run {
       const size_t begin = batch.size() * size_t(r) / parts, end = batch.size() * size_t(r + 1) / parts;
       const Batch part(batch.begin() + ptrdiff_t(begin), batch.begin() + ptrdiff_t(end));
       shares[size_t(r)] = double(part.size()) / double(batch.size());
-      losses[size_t(r)] = run_part(*replicas_[size_t(r)], part, plan, device_);
+      losses[size_t(r)] = run_part(*replicas_[size_t(r)], part, plan, device_, bf16_);
     });
     gather_gradients(shares);
     const double norm = optimizer_->step(plan.learning_rate, int(replicas_.size()));
@@ -299,6 +344,7 @@ class Run {
   std::optional<Optimizer> optimizer_;
   std::string config_text_;
   int64_t count_ = 0, step_ = 0;
+  bool bf16_ = false;
 };
 
 json to_json(const Evaluation& e) {

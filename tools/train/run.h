@@ -14,6 +14,8 @@ struct RunOptions {
   std::string folder;
   std::string config;  // path of a config.json; empty: the built-in one of da3-demo
   std::string device = "cpu";
+  std::string precision =
+      "auto";  // of matrix products: fp32, bf16, auto (bf16 where the device is native in it)
   Schedule schedule;
   int threads = 0;   // for rendering; 0: all processors
   int replicas = 0;  // a batch is split over so many threads; 0: 4 on the CPU, else 1. Changes rounding

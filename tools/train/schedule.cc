@@ -42,10 +42,12 @@ StepPlan Schedule::plan(int64_t step) const {
   while (phase + 1 < phases.size() && step >= begin + phases[phase].steps) begin += phases[phase++].steps;
   const Phase& p = phases[phase];
 
-  scene::Rng rng(seed * 0xA0761D6478BD642Full + uint64_t(step));
+  const int64_t data = distinct > 0 ? step % distinct : step;
+  scene::Rng rng(seed * 0xA0761D6478BD642Full + uint64_t(data));
   StepPlan out;
   constexpr int kViews[] = {1, 2, 3, 4, 5, 6};
   out.views = kViews[draw(rng, {0.30, 0.22, 0.10, 0.26, 0.04, 0.08})];
+  if (views > 0) out.views = views;
   out.sets = std::max(2, p.images / out.views / 2 * 2);  // even: two parts of one size
   // 4:3, 16:9, square, upright
   const int shape = draw(rng, {0.55, 0.30, 0.10, 0.05});
@@ -65,9 +67,10 @@ StepPlan Schedule::plan(int64_t step) const {
 
 std::vector<SetDescription> Schedule::sets(int64_t step) const {
   const StepPlan p = plan(step);
+  const int64_t data = distinct > 0 ? step % distinct : step;
   std::vector<SetDescription> out;
   for (int i = 0; i < p.sets; ++i)
-    out.push_back(training_set(seed, uint64_t(step) * 4096 + uint64_t(i), p.views, p.width, p.height));
+    out.push_back(training_set(seed, uint64_t(data) * 4096 + uint64_t(i), p.views, p.width, p.height));
   return out;
 }
 

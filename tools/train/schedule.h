@@ -29,6 +29,8 @@ struct Schedule {
   std::vector<Phase> phases;
   double learning_rate = 2e-3;
   uint64_t seed = 1;
+  int64_t distinct = 0;  // so many steps, again and again; 0: every step is new
+  int views = 0;         // sets of so many views only; 0: 1 to 6
 
   int64_t steps() const;
   StepPlan plan(int64_t step) const;

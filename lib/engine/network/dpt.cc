@@ -161,7 +161,7 @@ void DualDptHead::main_branch(const std::array<Tensor, 4>& levels, const ImageSh
   trace("dpt.output_conv2_in", z);
   z = output_conv2_0_(z);
   trace("dpt.output_conv2.0", z);
-  z = output_conv2_2_(at::relu(z));
+  z = output_conv2_2_(at::relu(z)).to(at::kFloat);
   trace("dpt.output_conv2", z);
   out->depth = z.select(1, 0).exp();
   out->confidence = z.select(1, 1).exp() + 1;
@@ -177,7 +177,7 @@ void DualDptHead::ray_branch(const std::array<Tensor, 4>& levels, const ImageSha
   z = aux_conv2_0_(z);
   trace("dpt.output_conv2_aux.3.0", z);
   z = aux_norm_(z.permute({0, 2, 3, 1})).permute({0, 3, 1, 2});
-  z = aux_conv2_5_(at::relu(z).contiguous());
+  z = aux_conv2_5_(at::relu(z).contiguous()).to(at::kFloat);
   trace("dpt.output_conv2_aux.3", z);
   z = z.permute({0, 2, 3, 1});
   out->ray = z.narrow(3, 0, 6).contiguous();
