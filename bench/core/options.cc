@@ -118,6 +118,7 @@ std::map<std::string, Setter> setters(Options& o) {
       {"--runs", count(o.runs, 1, 100000)},
       {"--warm-up", count(o.warm_up, 0, 1000)},
       {"--scenes", count(o.scenes, 1, 100000)},
+      {"--neighbours", count(o.neighbours, 1, 1024)},
       {"--seconds",
        [&o](auto& name, auto& value) { o.seconds = double(whole_number(name, value, 1, 86400)); }},
       {"--seed",
@@ -195,6 +196,7 @@ std::string usage(const std::string& works) {
          "  --mode LIST         minimal, balanced, max (work matrix)\n"
          "  --runs N            runs that count; --warm-up N: runs before that do not\n"
          "  --seconds N         most for the runs of one group of alternatives\n"
+         "  --neighbours N      model: every case once more beside N processes that compute\n"
          "  --scenes N          held-out scenes for AbsRel, trained models only\n"
          "  --json FILE, --markdown FILE, --svg FOLDER\n"
          "compare, and peers of preprocess:\n"
@@ -203,7 +205,8 @@ std::string usage(const std::string& works) {
          "  --venv DIR          virtual environment with onnxruntime and openvino\n"
          "  --dacpp PATH        program of depth-anything.cpp; --dacpp-model FILE for it, --dacpp-arguments "
          "TEXT\n"
-         "  --peers LIST        upstream, upstream-autocast, upstream-bf16, upstream-compile, upstream-compile-bf16,\n"
+         "  --peers LIST        upstream, upstream-autocast, upstream-bf16, upstream-compile, "
+         "upstream-compile-bf16,\n"
          "                      onnxruntime, openvino, openvino-bf16, depth-anything.cpp\n";
 }
 

@@ -25,6 +25,7 @@ struct Options {
   std::vector<int64_t> batches, views, threads;
   int runs = 0, warm_up = -1;
   int scenes = 0;      // held-out scenes for AbsRel
+  int neighbours = 0;  // busy processes beside a second round of `model`
   double seconds = 0;  // most for the runs of one group of alternatives
   std::string json, markdown, svg;
   // compare

@@ -20,9 +20,10 @@ struct Column {
 
 // What a row is about, then what was found, in the order of tables. Other keys follow as they come.
 constexpr Column kSubject[] = {
-    {"peer", "engine"},         {"model", "model"},       {"case", "case"},   {"size", "size"},
-    {"batch", "batch"},         {"views", "views"},       {"mode", "mode"},   {"precision", "precision"},
-    {"attention", "attention"}, {"operator", "operator"}, {"shape", "shape"}, {"threads", "threads"},
+    {"peer", "engine"},           {"model", "model"},       {"case", "case"},   {"size", "size"},
+    {"batch", "batch"},           {"views", "views"},       {"mode", "mode"},   {"precision", "precision"},
+    {"attention", "attention"},   {"operator", "operator"}, {"shape", "shape"}, {"threads", "threads"},
+    {"neighbours", "neighbours"},
 };
 constexpr Column kFigures[] = {
     {"median_ms", "median ms"},
@@ -173,7 +174,7 @@ std::string label_of(const Row& row) {
   for (const Column& c : kSubject) {
     if (!row.contains(c.key)) continue;
     const std::string key = c.key;
-    const std::string unit = key == "batch" || key == "views" ? key + " " : "";
+    const std::string unit = key == "batch" || key == "views" || key == "neighbours" ? key + " " : "";
     out += (out.empty() ? "" : ", ") + unit + cell(c.key, row[c.key]) + (key == "threads" ? " threads" : "");
   }
   return out;

@@ -3,6 +3,7 @@
 // Works `model` and `matrix`: whole passes of the engine, from 8-bit pixels to results in host memory.
 #include <algorithm>
 #include <numeric>
+#include <thread>
 
 #include "works/engine_worker.h"
 
@@ -79,16 +80,31 @@ void add_scores(const Context& context, std::vector<Outcome>* all) {
   }
 }
 
+// A process that keeps one core busy until it is let go.
+Worker busy_neighbour() {
+  return Worker::fork([](Channel& channel) {
+    std::thread([] {
+      volatile double x = 1;
+      for (;;) x = x * 1.0000001 + 1e-9;
+    }).detach();
+    channel.next();
+  });
+}
+
 // Alternatives of one kind of pass: all precisions and back ends of attention.
 void measure_group(Context& context, const std::string& work, const std::vector<EngineSetup>& setups,
-                   const RunPlan& plan) {
+                   const RunPlan& plan, int neighbours = 0) {
   const TemporaryFolder folder;
+  std::vector<Worker> busy;
+  for (int i = 0; i < neighbours; ++i) busy.push_back(busy_neighbour());
   std::vector<Alternative> alternatives;
   for (const EngineSetup& setup : setups) {
     alternatives.push_back(engine_alternative(setup));
     if (!setup.mode.empty()) alternatives.back().subject["mode"] = setup.mode;
+    if (neighbours > 0) alternatives.back().subject["neighbours"] = neighbours;
   }
   std::vector<Outcome> outcomes = run_alternatives(alternatives, plan, folder.path());
+  busy.clear();
   add_scores(context, &outcomes);
   for (Outcome& outcome : outcomes) add_errors(outcomes, &outcome);
   for (Outcome& outcome : outcomes) outcome.worker.reset();  // the ceiling is measured alone
@@ -136,7 +152,10 @@ void run_model(Context& context) {
           base.batch = batch;
           base.views = views;
           base.threads = threads;
-          measure_group(context, "model", alternatives_of(grid, base), context.plan(many ? 5 : 10, 120));
+          const RunPlan plan = context.plan(many ? 5 : 10, 120);
+          measure_group(context, "model", alternatives_of(grid, base), plan);
+          if (context.options.neighbours > 0)
+            measure_group(context, "model", alternatives_of(grid, base), plan, context.options.neighbours);
         }
 }
 

@@ -17,6 +17,7 @@
 #include "core/stats.h"
 #include "core/turns.h"
 #include "core/worker.h"
+#include "works/dacpp.h"
 
 using namespace da3::bench;
 using da3::test::TempDir;
@@ -258,4 +259,32 @@ TEST_CASE("the peak of memory begins anew") {
   });
   if (peaks["can"] == true && peaks["high"].get<double>() > 0)
     CHECK(peaks["low"].get<double>() < peaks["high"].get<double>() - 32);
+}
+
+TEST_CASE("the time that a program prints") {
+  CHECK(printed_milliseconds("load 55 ms\nmedian 792.5 ms\n") == 792.5);
+  CHECK(printed_milliseconds("done in 1.5 s") == 1500);
+  CHECK(has(message_of([] { printed_milliseconds("usage: program\nno such file\n"); }), "no such file"));
+  CHECK(has(message_of([] { printed_milliseconds("504 pixels"); }), "no time"));
+}
+
+TEST_CASE("a peer that is a program of its own") {
+  const TempDir temp;
+  const std::string model = temp.write("model.gguf", "x"),
+                    pictures = temp.write("pictures.rgb", std::string(14 * 14 * 3, 'p'));
+  const auto start = [&](const std::string& program, const std::string& file, const std::string& arguments) {
+    return start_dacpp({program, file, arguments, pictures, {14, 14}, 2});
+  };
+  Worker fine = start("/bin/echo", model, "{threads} threads of {model}: 12.5 ms");
+  CHECK(fine.hear()["ready"] == true);
+  CHECK(fine.ask({{"do", "run"}})["ms"] == 12.5);
+  CHECK(fine.ask({{"do", "memory"}})["peak_rss_mb"].get<double>() > 0);
+  CHECK(da3::test::fs::file_size(pictures + ".ppm") == 13 + 14 * 14 * 3);
+  Worker sad = start("/bin/false", model, "");
+  sad.hear();
+  CHECK(has(message_of([&] { sad.ask({{"do", "run"}}); }), "--dacpp-arguments"));
+  CHECK(has(message_of([&] { start("", model, ""); }), "no --dacpp"));
+  CHECK(has(message_of([&] { start(temp / "none", model, ""); }), "none' is no program"));
+  CHECK(has(message_of([&] { start("/bin/echo", "", ""); }), "no --dacpp-model"));
+  CHECK(has(message_of([&] { start("/bin/echo", temp / "none", ""); }), "cannot be read"));
 }

@@ -109,6 +109,7 @@ TEST_CASE("numbers and sizes out of range") {
   CHECK(refuses({"model", "--batch", "1,,2"}, "separated by commas"));
   CHECK(refuses({"model", "--batch", "99999999999999999999"}, "whole number"));
   CHECK(refuses({"model", "--threads", "0"}, "'0'"));
+  CHECK(refuses({"model", "--neighbours", "0"}, "--neighbours"));
   CHECK(refuses({"model", "--size", "504"}, "WIDTHxHEIGHT"));
   CHECK(refuses({"model", "--size", "504x500"}, "multiples of 14"));
   CHECK(refuses({"model", "--size", "0x14"}, "'0'"));
