@@ -42,8 +42,8 @@ find_python() {
   return 1
 }
 python=$(find_python) || die "no Python with PyTorch found; install torch, or set PYTHON to an interpreter that has it"
-libtorch=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))')
-say "PyTorch $("$python" -c 'import torch; print(torch.__version__)') in $libtorch"
+libtorch=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))' 2>/dev/null)
+say "PyTorch $("$python" -c 'import torch; print(torch.__version__)' 2>/dev/null) in $libtorch"
 if [[ $device == cuda* ]]; then
   "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
     die "PyTorch sees no CUDA device; DA3_DEVICE=cpu runs on the CPU"
@@ -99,7 +99,7 @@ fi
 
 say "building"
 targets=(bench/da3-bench lib/engine/libda3engine.so)
-if ninja -C "$build" -t targets all | grep -q '^tests/da3-parity:'; then
+if ninja -C "$build" -n tests/da3-parity >/dev/null 2>&1; then
   targets+=(tests/da3-parity)
 fi
 ninja -C "$build" "${targets[@]}" >"$out/build.log" 2>&1 ||

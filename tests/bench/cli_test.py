@@ -6,6 +6,7 @@ usage: cli_test.py DA3_BENCH [unittest arguments]
 
 import hashlib
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -233,6 +234,26 @@ class Refusals(Folder):
         self.assertEqual(done.returncode, 0)
         for work in ("ceiling", "model", "load", "attention", "batching", "matrix", "compare", "write-model"):
             self.assertIn(f"  {work}", done.stdout + "  write-model")
+
+
+class CudaScript(Folder):
+    def refused(self, part, *arguments, **env):
+        done = subprocess.run(["bash", support.ROOT / "bench" / "cuda.sh", *arguments], text=True, capture_output=True,
+                              timeout=60, check=False, env={**os.environ, **env}, cwd=self.dir)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(part, done.stderr)
+
+    def test_refusals(self):
+        self.refused("'--fast'", "--fast")
+        self.refused("'soon'", DA3_SECONDS="soon")
+        (self.dir / "file").write_text("x", encoding="utf-8")
+        self.refused("cannot make the folder", str(self.dir / "file" / "out"))
+
+    def test_help(self):
+        done = subprocess.run(["bash", support.ROOT / "bench" / "cuda.sh", "--help"], text=True, capture_output=True,
+                              timeout=60, check=True)
+        self.assertIn("usage: bench/cuda.sh", done.stdout)
+        self.assertNotIn("set -euo", done.stdout)
 
 
 class WrittenModel(Folder):
