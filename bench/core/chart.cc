@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 namespace da3::bench {
 namespace {
@@ -49,6 +50,26 @@ double step_for(double largest) {
   return power;
 }
 
+std::string axis_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+// What all rows agree about says nothing in a label.
+Row without_common(const Row& row, const std::vector<Row>& rows) {
+  Row out;
+  for (const auto& [key, value] : row.items()) {
+    const std::string& name = key;
+    const Row& own = value;
+    const bool common = std::all_of(rows.begin(), rows.end(), [&](const Row& other) {
+      return other.contains("skipped") || (other.contains(name) && other.at(name) == own);
+    });
+    if (!common) out[key] = value;
+  }
+  return out;
+}
+
 std::vector<std::string> groups_of(const std::vector<Bar>& bars) {
   std::vector<std::string> out;
   for (const Bar& bar : bars)
@@ -88,7 +109,7 @@ std::string svg_chart(const Chart& chart) {
     const std::string x = number_text(x_of(i * step));
     out += "<line x1=\"" + x + "\" x2=\"" + x + "\" y1=\"" + std::to_string(kTop) + "\" y2=\"" +
            number_text(bottom) + "\" stroke=\"#ddd\"/>\n" +
-           text(x_of(i * step), bottom + 16, number_text(i * step), " text-anchor=\"middle\" fill=\"#666\"");
+           text(x_of(i * step), bottom + 16, axis_text(i * step), " text-anchor=\"middle\" fill=\"#666\"");
   }
   out += text(left + width / 2, bottom + 34, chart.unit, " text-anchor=\"middle\" fill=\"#666\"");
   for (size_t i = 0; i < chart.bars.size(); ++i) {
@@ -129,7 +150,8 @@ std::string svg_of_work(const std::string& work, const std::vector<Row>& rows) {
     for (const Row& row : rows) {
       if (!row.contains(figure.key)) continue;
       const std::string group = row.contains("peer") ? row.value("peer", "") : row.value("precision", "");
-      chart.bars.push_back({label_of(row), row[figure.key].get<double>(), group});
+      const std::string label = label_of(rows.size() > 1 ? without_common(row, rows) : row);
+      chart.bars.push_back({label, row[figure.key].get<double>(), group});
     }
     if (!chart.bars.empty()) return svg_chart(chart);
   }

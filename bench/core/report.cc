@@ -175,7 +175,10 @@ std::string label_of(const Row& row) {
     if (!row.contains(c.key)) continue;
     const std::string key = c.key;
     const std::string unit = key == "batch" || key == "views" || key == "neighbours" ? key + " " : "";
-    out += (out.empty() ? "" : ", ") + unit + cell(c.key, row[c.key]) + (key == "threads" ? " threads" : "");
+    out += (out.empty() ? "" : ", ") + unit + cell(c.key, row[c.key]) +
+           (key != "threads"  ? ""
+            : row[c.key] == 1 ? " thread"
+                              : " threads");
   }
   return out;
 }

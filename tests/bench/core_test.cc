@@ -137,6 +137,10 @@ TEST_CASE("a chart escapes its texts and shows what is missing") {
   CHECK(has(svg, "not measured"));
   CHECK(has(svg, "limit"));
   CHECK(!has(svg, "nan"));
+  const std::string two =
+      svg_of_work("model", {{{"work", "model"}, {"model", "m"}, {"batch", 1}, {"median_ms", 2.0}},
+                            {{"work", "model"}, {"model", "m"}, {"batch", 2}, {"median_ms", 3.0}}});
+  CHECK(has(two, ">batch 2<"));
   CHECK(svg_of_work("model", {{{"work", "model"}, {"skipped", "x"}}}).empty());
   CHECK(has(svg_of_work("model", {{{"work", "model"}, {"model", "m"}, {"images_per_s", 2.0}}}), "images/s"));
 }
