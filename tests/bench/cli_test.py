@@ -270,7 +270,8 @@ class WrittenModel(Folder):
                    "--scenes", 1, "--model", f"{folder},synthetic:da3-small?seed=3", "--json", path)
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = json.loads(path.read_text(encoding="utf-8"))[1:]
-        self.assertEqual(rows[0]["depth_mean"], rows[1]["depth_mean"])
+        # Rounding may differ with where the weights lie in memory; another seed is another picture altogether.
+        self.assertAlmostEqual(rows[0]["depth_mean"] / rows[1]["depth_mean"], 1, delta=1e-5)
         self.assertGreater(rows[0]["depth_mean"], 0)
 
     @staticmethod
