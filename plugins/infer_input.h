@@ -19,7 +19,7 @@ namespace da3::plugin {
 // What decides how frames are put together and inferred. Frames of different settings never share a group.
 struct InferSettings {
   guint views = 1;
-  int process_res = 504;
+  int process_res = 0;  // 0: the model's own
   image::ProcessResMethod process_res_method = image::ProcessResMethod::upper_bound_resize;
   Da3RefViewStrategy ref_view_strategy = DA3_REF_VIEW_SADDLE_BALANCED;
   bool use_ray_pose = false;

@@ -8,7 +8,7 @@ namespace {
 
 constexpr guint kMaxViews = 1024;
 constexpr guint kMaxBatch = 1024;
-constexpr int kMinProcessRes = 14;
+constexpr int kMinProcessRes = 0;
 constexpr int kMaxProcessRes = 8190;
 constexpr guint64 kLongest = guint64(24) * 3600 * GST_SECOND;  // a day
 
@@ -70,8 +70,8 @@ void install_frames(GObjectClass* klass, const InferSettings& defaults) {
       klass, PROP_INFER_PROCESS_RES,
       g_param_spec_int(
           "process-res", "Process resolution",
-          "Side length in pixels that process-res-method aims at; sides become multiples of 14. Frames "
-          "from da3preprocess keep their size",
+          "Side length in pixels that process-res-method aims at; sides become multiples of 14. 0 = what "
+          "the model is meant for (504, da3-demo 252). Frames from da3preprocess keep their size",
           kMinProcessRes, kMaxProcessRes, defaults.process_res, playing()));
   g_object_class_install_property(
       klass, PROP_INFER_PROCESS_RES_METHOD,

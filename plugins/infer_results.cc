@@ -170,6 +170,8 @@ const char* precision_name(Da3Precision precision) {
       return "fp16";
     case DA3_PRECISION_BF16:
       return "bf16";
+    case DA3_PRECISION_INT8:
+      return "int8";
     default:
       return "";
   }

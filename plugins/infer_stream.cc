@@ -37,6 +37,13 @@ GstFlowReturn flow_of(const std::exception_ptr& error) {
   }
 }
 
+// A module older than this field has only models of the usual size.
+int own_process_res(const Da3ModelInfo& model) {
+  constexpr int kUsual = 504;
+  const bool has_field = model.struct_size >= offsetof(Da3ModelInfo, process_res) + sizeof model.process_res;
+  return has_field && model.process_res > 0 ? model.process_res : kUsual;
+}
+
 // What is measured before the frames of a live stream count on it. On a CPU larger batches take seconds and
 // hardly gain; they are learned as they come.
 Da3Shape live_shape_of(const Da3ModelInfo& model, image::Size size, const InferSettings& settings) {
@@ -200,7 +207,7 @@ bool InferStream::skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow) {
   return true;
 }
 
-GstFlowReturn InferStream::take_frame(BufferPtr buffer, const InferSettings& settings) {
+GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) {
   Item item{};
   describe(item, buffer.get());
   item.identity.frame = next_frame_++;
@@ -220,6 +227,7 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, const InferSettings& set
     throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_STATE_CHANGE,
                        "A frame came before the model was loaded.");
   }
+  if (settings.process_res == 0) settings.process_res = own_process_res(engine->info());
   PreparedFrame prepared = input_.prepare(buffer.get(), settings);
   const image::Size size = prepared.geometry.network;
   const guint64 copied = prepared.geometry.direct ? 0 : guint64(3) * size.width * size.height;

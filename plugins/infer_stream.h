@@ -125,7 +125,7 @@ class InferStream {
   // Sink pad's thread.
   Rules rules_for(const StreamSettings& settings);
   GstFlowReturn admit(const Rules& rules);
-  GstFlowReturn take_frame(BufferPtr buffer, const InferSettings& settings);
+  GstFlowReturn take_frame(BufferPtr buffer, InferSettings settings);
   GstFlowReturn append_buffer(Item item);
   GstFlowReturn refused_with_lock();
   GstFlowReturn fail(std::exception_ptr error, bool counted);

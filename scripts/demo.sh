@@ -8,8 +8,8 @@
 #   scripts/demo.sh                                         a rendered room, with scores against its true depth
 #   scripts/demo.sh walk.mp4 out --model depth-anything/DA3-SMALL
 #
-# Without INPUT a clip is rendered. OUTDIR defaults to da3-demo-out, the model to the small one in models/. Options go to build/tools/da3-demo
-# (--help lists them) except --builddir DIR and --libtorch PATH, which go to the build.
+# Without INPUT a clip is rendered. OUTDIR defaults to da3-demo-out, the model to the one in models/ if there is one.
+# Options go to build/tools/da3-demo (--help lists them) except --builddir DIR and --libtorch PATH, which go to the build.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -46,7 +46,13 @@ builddir=$(realpath -m -- "$builddir")
 demo=$builddir/tools/da3-demo
 [ -x "$demo" ] || die "$builddir was configured without the tools; build again with -Dtools=enabled"
 
-# The checkpoint that ships lies in the source tree.
+# The checkpoint that ships lies in the source tree. Where it is not there yet, weights from a formula show that
+# everything runs; da3-demo says that they are not trained.
+case " ${options[*]} " in
+  *" --model "* | *" --model="*) ;;
+  *) [ -e "$root/models/da3-demo/model.safetensors" ] || [ -n "${DA3_MODEL_PATH:-}" ] ||
+       options+=(--model synthetic:da3-small) ;;
+esac
 export DA3_MODEL_PATH=${DA3_MODEL_PATH:+$DA3_MODEL_PATH:}$root/models
 if [ -z "$input" ]; then
   echo "demo: no INPUT given: rendering a clip of 12 seconds, whose depth and cameras are known"

@@ -33,6 +33,7 @@ GType gst_da3_precision_get_type(void) {
       {DA3_PRECISION_FP32, "32-bit floating point", "fp32"},
       {DA3_PRECISION_FP16, "16-bit floating point in the backbone", "fp16"},
       {DA3_PRECISION_BF16, "bfloat16 in the backbone", "bf16"},
+      {DA3_PRECISION_INT8, "8-bit linear layers in the backbone, on the CPU", "int8"},
       {0, nullptr, nullptr}};
   return register_once(&once, "GstDa3Precision", values);
 }

@@ -166,6 +166,18 @@ TEST_SUITE("config.json") {
     CHECK(!c.focal_normalised);
   }
 
+  TEST_CASE("the size that a model is meant for") {
+    json d = tiny_any_view();
+    CHECK(tiny_config(d).process_res == 504);
+    d["process_res"] = 252;
+    CHECK(tiny_config(d).process_res == 252);
+  }
+  TEST_CASE("a size that is none") {
+    for (const json& bad : {json(250), json(0), json(-14), json("252"), json(14000)}) {
+      refused([&](json& d) { d["process_res"] = bad; });
+    }
+  }
+
   TEST_CASE("is not JSON") {
     for (const char* text : {"", "{", "not json", "{\"model_name\": }", "\xff\xfe"})
       CHECK(refused_text(text).says("is not valid JSON"));

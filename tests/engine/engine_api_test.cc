@@ -393,6 +393,8 @@ TEST_SUITE("open") {
     CHECK(r.says("fp16"));
     CHECK(r.says("bf16"));
     CHECK(open(Models::any_view(), 0, DA3_PRECISION_BF16)->info().precision == DA3_PRECISION_BF16);
+    CHECK(open(Models::any_view(), 0, DA3_PRECISION_INT8)->info().precision == DA3_PRECISION_INT8);
+    CHECK(open(Models::any_view(), 0)->info().process_res == 504);
     Da3EngineConfig config{};
     config.struct_size = sizeof config;
     config.model = "synthetic:da3-small";

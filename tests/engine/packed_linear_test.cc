@@ -134,3 +134,25 @@ TEST_CASE("linear: bfloat16 is close to float32") {
   CHECK((a(x).scalar_type() == at::kFloat));
   CHECK(relative_error(a.add_to(base, x), b.add_to(base, x)) < 0.02);
 }
+
+TEST_CASE("linear: 8 bits are close to float32, with GELU, scale and residual") {
+  RandomWeights fixed(false);
+  Placement eight;
+  eight.int8 = true;
+  const Tensor x = at::randn({2, 10, 96}), base = at::randn({2, 10, 128}), scale = at::rand({128}) + 0.5;
+  const Linear a(Scope(fixed, "l.", eight), 96, 128, scale), b(Scope(fixed, "l.", {}), 96, 128, scale);
+  CHECK(relative_error(a(x), b(x)) < 0.02);
+  CHECK(relative_error(a.forward_gelu(x), b.forward_gelu(x)) < 0.02);
+  CHECK(relative_error(a.add_to(base, x), b.add_to(base, x)) < 0.02);
+  CHECK_FALSE(at::equal(a(x), b(x)));  // it is really another arithmetic
+  CHECK(at::equal(a(x.select(0, 1)), a(x)[1]));
+}
+
+TEST_CASE("linear: heads and cameras stay in float32 beside 8-bit backbones") {
+  RandomWeights fixed(false);
+  Placement eight;
+  eight.int8 = true;
+  const Tensor x = at::randn({10, 96});
+  const Linear a(Scope(fixed, "l.", eight).in_float(), 96, 128), b(Scope(fixed, "l.", {}), 96, 128);
+  CHECK(at::equal(a(x), b(x)));
+}

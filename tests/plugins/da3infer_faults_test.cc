@@ -169,10 +169,10 @@ GST_START_TEST(settings_out_of_range_are_refused) {
     if (type == G_TYPE_UINT) g_value_set_uint(&value, guint(bad));
     return g_param_value_validate(g_object_class_find_property(klass, name), &value);
   };
-  fail_unless(changed("process-res", 13, G_TYPE_INT));
   fail_unless(changed("process-res", -1, G_TYPE_INT));
   fail_unless(changed("views", 0, G_TYPE_UINT));
   fail_unless(changed("views", 1000000, G_TYPE_UINT));
+  fail_if(changed("process-res", 0, G_TYPE_INT));
   fail_if(changed("process-res", 504, G_TYPE_INT));
   fail_if(changed("views", 1, G_TYPE_UINT));
   gst_object_unref(element);
@@ -189,7 +189,7 @@ GST_START_TEST(engine_module_missing) {
   fail_unless(element != nullptr);
   gint process_res = 0;
   g_object_get(element, "process-res", &process_res, nullptr);
-  fail_unless_equals_int(process_res, 504);
+  fail_unless_equals_int(process_res, 0);
   gst_object_unref(element);
   assert_does_not_open("model=stub:", GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT, "/nowhere/libda3engine.so");
 }

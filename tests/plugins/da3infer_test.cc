@@ -108,6 +108,23 @@ GST_START_TEST(tensors_hold_what_the_engine_computed) {
 }
 GST_END_TEST
 
+GST_START_TEST(process_size_is_the_models_own_unless_given) {
+  const auto depth_width = [](const char* properties) {
+    Infer infer(properties);
+    infer.caps(100, 70);
+    infer.push(solid_frame(100, 70, Rgb{9, 9, 9}, 0));
+    GstBuffer* buffer = infer.pull();
+    std::vector<gsize> dims;
+    tensor_of(buffer, GST_DA3_TENSOR_DEPTH, &dims);
+    gst_buffer_unref(buffer);
+    return dims.at(2);
+  };
+  fail_unless_equals_int(int(depth_width("model=stub:process-res=84")), 84);
+  fail_unless_equals_int(int(depth_width("model=stub:process-res=0")), 504);
+  fail_unless_equals_int(int(depth_width("model=stub:process-res=84 process-res=56")), 56);
+}
+GST_END_TEST
+
 GST_START_TEST(view_meta_says_where_it_comes_from) {
   Infer infer("model=stub:name=da3-test process-res=56 max-batch=3");
   infer.caps(112, 84);
@@ -1087,6 +1104,7 @@ static Suite* da3infer_suite() {
   tcase_add_test(frames, order_timestamps_and_pixels_are_kept);
   tcase_add_test(frames, frames_without_timestamps_stay_without);
   tcase_add_test(frames, tensors_hold_what_the_engine_computed);
+  tcase_add_test(frames, process_size_is_the_models_own_unless_given);
   tcase_add_test(frames, view_meta_says_where_it_comes_from);
   tcase_add_test(frames, camera_is_in_pixels_of_the_frame);
   tcase_add_test(frames, camera_of_a_frame_with_oblong_pixels);

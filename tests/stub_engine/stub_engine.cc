@@ -361,6 +361,7 @@ Da3Engine* new_engine(const Da3EngineConfig& config, const std::string& key, con
   info.synthetic = engine->number("synthetic", 0);
   info.focal_normalised = engine->number("focal", 0);
   info.parameters = 1;
+  info.process_res = engine->number("process-res", 504);
   engine->worker = std::thread(work, engine);
   return engine;
 }

@@ -10,6 +10,7 @@
  *   metric-valid=0           nested scale that could not be fitted
  *   delay-ms=N               every batch takes that long (cancel and close cut it short)
  *   block=1                  requests wait until release() lets them pass
+ *   process-res=N            the side that the model says it is meant for (default 504)
  *   id=TEXT                  no meaning: tells two models apart
  *   cuda=1                   pretends to have a cuda device
  *   inference-us=N           what results say about their pass (default 1000)

@@ -144,7 +144,7 @@ TEST_CASE("options: what makes no sense is refused by name and value") {
   CHECK(contains(usage_error({"in", "out", "--model"}), "--model needs a value"));
   CHECK(contains(usage_error({"in", "out", "--model", ""}), "--model is empty"));
   CHECK(contains(usage_error({"", "out"}), "INPUT is empty"));
-  CHECK(contains(usage_error({"in", "out", "--precision", "int8"}), "\"int8\""));
+  CHECK(contains(usage_error({"in", "out", "--precision", "int4"}), "\"int4\""));
 }
 
 TEST_CASE("options: numbers are whole, in range, and nothing but numbers") {

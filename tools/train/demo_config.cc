@@ -6,6 +6,7 @@ namespace da3::train {
 std::string demo_config() {
   return R"({
   "model_name": "da3-demo",
+  "process_res": 252,
   "config": {
     "__object__": { "path": "depth_anything_3.model.da3", "name": "DepthAnything3Net", "args": "as_params" },
     "net": {

@@ -36,7 +36,7 @@ from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes
   --device NAME       cpu, cuda, cuda:N (default cpu)
   --precision P       of products: auto (default: bf16 where native), fp32, bf16
   --threads N         for rendering; 0 = all processors (default)
-  --replicas N        split a batch over N threads (default: 4 on the CPU, else 1); other N, other rounding
+  --replicas N        split a batch over N threads (default: 2 on the CPU, else 1); other N, other rounding
   --ahead N           steps rendered in advance (default: 0 on the CPU, else 8)
   --evaluate-every N  steps between scores on held-out scenes (default 500)
   --stop-after N      stop after N steps of this call

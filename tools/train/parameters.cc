@@ -39,6 +39,14 @@ void fill_positions(Tensor value) {
   }
 }
 
+// Keys that resemble their queries: tokens attend to similar ones, near ones above all, before anything is
+// learned (after Trockman and Kolter, arXiv 2305.09828, section 3).
+void align_keys(Tensor qkv) {
+  const int64_t width = qkv.size(1);
+  const Tensor q = qkv.narrow(0, 0, width);
+  qkv.narrow(0, width, width).mul_(0.7).add_(q, 0.7);
+}
+
 // Deviation of a normal distribution, or 0 for zeros.
 double deviation(const std::string& key, const std::vector<int64_t>& shape) {
   double fan_in = 1;
@@ -80,6 +88,7 @@ Tensor TrainableWeights::take(const std::string& key, const std::vector<int64_t>
     float* p = value.data_ptr<float>();
     for (int64_t i = 0; i < value.numel(); ++i) p[i] = float(d * rng.normal());
   }
+  if (ends_with(key, "attn.qkv.weight")) align_keys(value);
   parameters_.push_back({key, value.to(device_).set_requires_grad(true)});
   return parameters_.back().value;
 }

@@ -161,7 +161,7 @@ class Run {
                                   "'.");
     network_ = make_network(config, weights_, Placement{device_, at::kFloat});
     for (const Parameter& p : weights_.parameters()) count_ += p.value.numel();
-    const int replicas = o.replicas > 0 ? o.replicas : device_.is_cpu() ? 4 : 1;
+    const int replicas = o.replicas > 0 ? o.replicas : device_.is_cpu() ? 2 : 1;
     for (int i = 0; i < replicas; ++i) {
       auto replica = std::make_unique<Replica>(weights_.parameters());
       replica->network = make_network(config, replica->weights, Placement{device_, at::kFloat});

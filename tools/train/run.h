@@ -18,7 +18,7 @@ struct RunOptions {
       "auto";  // of matrix products: fp32, bf16, auto (bf16 where the device is native in it)
   Schedule schedule;
   int threads = 0;   // for rendering; 0: all processors
-  int replicas = 0;  // a batch is split over so many threads; 0: 4 on the CPU, else 1. Changes rounding
+  int replicas = 0;  // a batch is split over so many threads; 0: 2 on the CPU, else 1. Changes rounding
   int ahead = -1;    // steps rendered in advance; -1: none on the CPU, 8 elsewhere
   int64_t evaluate_every = 500;  // steps
   double save_every = 120;       // seconds

@@ -61,7 +61,13 @@ typedef struct {
   char *detail;  /* for the developer; may be NULL */
 } Da3Error;
 
-typedef enum { DA3_PRECISION_AUTO = 0, DA3_PRECISION_FP32, DA3_PRECISION_FP16, DA3_PRECISION_BF16 } Da3Precision;
+typedef enum {
+  DA3_PRECISION_AUTO = 0,
+  DA3_PRECISION_FP32,
+  DA3_PRECISION_FP16,
+  DA3_PRECISION_BF16,
+  DA3_PRECISION_INT8 /* 8-bit linear layers in the backbone (a scale a channel and a token), the rest fp32; CPU */
+} Da3Precision;
 
 typedef enum {
   DA3_REF_VIEW_FIRST = 0,
@@ -137,6 +143,8 @@ typedef struct {
   int32_t synthetic;        /* 1: untrained weights from a formula */
   int32_t focal_normalised; /* 1: metres = depth * focal length [px] / 300 (metric model on its own) */
   uint64_t parameters;
+  /* ---- since 0.2 */
+  int32_t process_res; /* longest side that the model is meant for [px]: config.json's "process_res", else 504 */
 } Da3ModelInfo;
 
 /* One view: interleaved 8-bit RGB. Copied (normalised) when the batch starts; must stay valid until done(). */

@@ -223,6 +223,30 @@ ModelConfig builtin_config(const std::string& name) {
                     "There is no configuration '" + name + "'. Known are: " + names + ".");
 }
 
+namespace {
+
+ModelConfig described(const json& root) {
+  const std::string name = root.value("model_name", "");
+  const json tree = root.value("config", json::object());
+  const auto& names = builtin_config_names();
+  if (complete(tree)) return parse_single(tree, name.empty() ? "custom" : name);
+  if (tree.contains("anyview") && tree.contains("metric") && complete(tree["anyview"]) &&
+      complete(tree["metric"])) {
+    ModelConfig c = parse_single(tree["anyview"], name.empty() ? "custom-nested" : name);
+    ModelConfig metric = parse_single(tree["metric"], "da3metric-large");
+    if (!c.cameras || metric.head.dual)
+      bad_config("must have cameras under 'anyview' and a DPT head under 'metric'");
+    c.focal_normalised = false;
+    c.metric = std::make_shared<ModelConfig>(std::move(metric));
+    return c;
+  }
+  if (std::find(names.begin(), names.end(), name) != names.end()) return builtin_config(name);
+  if (name.empty()) bad_config("has neither a 'model_name' nor a complete 'config'");
+  bad_config("names the unknown model '" + name + "' and does not describe it under 'config'");
+}
+
+}  // namespace
+
 ModelConfig config_from_json(const std::string& text) {
   json root;
   try {
@@ -232,23 +256,13 @@ ModelConfig config_from_json(const std::string& text) {
   }
   if (!root.is_object()) bad_config("is not a JSON object");
   try {
-    const std::string name = root.value("model_name", "");
-    const json tree = root.value("config", json::object());
-    const auto& names = builtin_config_names();
-    if (complete(tree)) return parse_single(tree, name.empty() ? "custom" : name);
-    if (tree.contains("anyview") && tree.contains("metric") && complete(tree["anyview"]) &&
-        complete(tree["metric"])) {
-      ModelConfig c = parse_single(tree["anyview"], name.empty() ? "custom-nested" : name);
-      ModelConfig metric = parse_single(tree["metric"], "da3metric-large");
-      if (!c.cameras || metric.head.dual)
-        bad_config("must have cameras under 'anyview' and a DPT head under 'metric'");
-      c.focal_normalised = false;
-      c.metric = std::make_shared<ModelConfig>(std::move(metric));
-      return c;
+    ModelConfig c = described(root);
+    if (root.contains("process_res")) {
+      c.process_res = int(positive(root, "process_res"));
+      if (c.process_res % DA3_PATCH_SIZE != 0 || c.process_res > 8190)
+        bad_config("has a process_res that is no multiple of 14 up to 8190");
     }
-    if (std::find(names.begin(), names.end(), name) != names.end()) return builtin_config(name);
-    if (name.empty()) bad_config("has neither a 'model_name' nor a complete 'config'");
-    bad_config("names the unknown model '" + name + "' and does not describe it under 'config'");
+    return c;
   } catch (const json::exception& e) {
     bad_config(std::string("has a value of the wrong type (") + e.what() + ")");
   }

@@ -53,6 +53,7 @@ struct ModelConfig {
   std::shared_ptr<const ModelConfig> metric;
   // Depth of this model times focal length [px] / 300 is metres (the metric model on its own).
   bool focal_normalised = false;
+  int process_res = 504;  // longest side that it is meant for [px]
 
   bool nested() const { return metric != nullptr; }
 };
@@ -63,8 +64,8 @@ ModelConfig builtin_config(const std::string& name);
 
 // From config.json: the tree under "config" if it is there and complete, else the built-in one of
 // "model_name". Understood beside upstream's keys, in "net": embed_dim, depth, num_heads, ffn_hidden,
-// ffn_layer (mlp, swiglu), so that backbones without a preset can be described. Throws
-// EngineError(WRONG_TYPE).
+// ffn_layer (mlp, swiglu), so that backbones without a preset can be described; beside "model_name":
+// process_res. Throws EngineError(WRONG_TYPE).
 ModelConfig config_from_json(const std::string& text);
 
 // From tensor names and shapes; the family only (a metric and a mono model look the same: mono is taken).

@@ -8,6 +8,7 @@
 
 #include <memory>
 
+#include "engine/network/int8_layer.h"
 #include "engine/network/packed_linear.h"
 #include "engine/network/weights.h"
 
@@ -20,7 +21,7 @@ class Linear {
   Linear() = default;
   Linear(const Scope& s, int64_t in, int64_t out)
       : weight_(s.take_compute("weight", {out, in})), bias_(s.take_compute("bias", {out})) {
-    pack();
+    pack(s.placement().int8);
   }
   // The same with its output multiplied by `scale` [out], which must stay what it is.
   Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale);
@@ -34,11 +35,12 @@ class Linear {
   Tensor add_to(const Tensor& base, const Tensor& x) const;
 
  private:
-  void pack();
+  void pack(bool int8);
   Tensor weight_, bias_;  // undefined once they are packed
   Tensor scale_;          // defined where it could not be multiplied into the weights
   at::ScalarType type_ = at::kFloat;
   std::shared_ptr<const PackedLinear> packed_;
+  std::shared_ptr<const Int8Layer> int8_;
 };
 
 // Over the last dimension, in float32.

@@ -81,6 +81,7 @@ class SyntheticWeights : public WeightSource {
 struct Placement {
   at::Device device = at::kCPU;
   at::ScalarType compute = at::kFloat;  // of linear layers, convolutions and attention in the backbone
+  bool int8 = false;                    // linear layers of the backbone in 8 bits (CPU)
 };
 
 // A source plus the key prefix of a module.

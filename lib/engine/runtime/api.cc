@@ -113,6 +113,7 @@ void fill_info(Da3Engine* engine) {
   info.synthetic = m.synthetic;
   info.focal_normalised = m.config.focal_normalised;
   info.parameters = m.parameters;
+  info.process_res = m.config.process_res;
 }
 
 void check(const Da3EngineConfig& config) {
@@ -121,7 +122,7 @@ void check(const Da3EngineConfig& config) {
                       "No model given. Give a safetensors file, a folder, a repository id such as "
                       "depth-anything/DA3-SMALL, or synthetic:da3-small to try things out.");
   const int precision = number_in(config.precision);
-  if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_BF16)
+  if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_INT8)
     throw EngineError(DA3_ERROR_SETTINGS, "There is no precision number " + std::to_string(precision) + ".");
   if (!(config.memory_fraction >= 0 && config.memory_fraction <= 1))
     throw EngineError(DA3_ERROR_SETTINGS, "memory-fraction is " + std::to_string(config.memory_fraction) +

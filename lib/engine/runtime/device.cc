@@ -90,6 +90,9 @@ Da3Precision select_precision(Da3Precision wanted, at::Device device) {
   if (wanted == DA3_PRECISION_FP16 && device.is_cpu())
     throw EngineError(DA3_ERROR_UNSUPPORTED,
                       "precision=fp16 is not supported on the CPU. Use precision=bf16, fp32 or auto.");
+  if (wanted == DA3_PRECISION_INT8 && !device.is_cpu())
+    throw EngineError(DA3_ERROR_UNSUPPORTED,
+                      "precision=int8 is for the CPU only. Use precision=bf16, fp16 or auto on this device.");
   if (wanted == DA3_PRECISION_BF16 && device.type() == at::DeviceType::MPS)
     throw EngineError(DA3_ERROR_UNSUPPORTED,
                       "precision=bf16 is not supported on MPS. Use precision=fp16, fp32 or auto.");
@@ -120,6 +123,8 @@ const char* name_of(Da3Precision precision) {
       return "bf16";
     case DA3_PRECISION_FP32:
       return "fp32";
+    case DA3_PRECISION_INT8:
+      return "int8";
     default:
       return "auto";
   }

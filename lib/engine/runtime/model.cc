@@ -7,6 +7,7 @@
 
 #include "engine/api/engine_error.h"
 #include "engine/checkpoint/synthetic.h"
+#include "engine/kernels/int8_linear.h"
 #include "engine/runtime/device.h"
 
 namespace da3 {
@@ -128,7 +129,10 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
   model->synthetic = request.checkpoint == nullptr;
   const auto keys = network_keys(request.config);
   model->parameters = count_parameters(keys);
-  const Placement placement{request.device, scalar_type_of(request.precision)};
+  const Placement placement{request.device, scalar_type_of(request.precision),
+                            request.precision == DA3_PRECISION_INT8};
+  if (placement.int8 && notice && kernels::Int8Linear::instruction_set() == std::string("plain"))
+    notice("This processor has no 8-bit dot products (AVX-512 VNNI): precision=int8 is exact but slow here.");
   if (model->synthetic) {
     SyntheticWeights weights(request.seed);
     CountedWeights counted(weights, model->parameters, progress);

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+#include "engine/kernels/int8_linear.h"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <stdexcept>
+
+using namespace da3::kernels;
+
+namespace {
+
+std::vector<float> noise(int64_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::vector<float> out(static_cast<size_t>(count));
+  for (float& v : out) v = float(generator() % 20001) / 10000.0f - 1.0f;
+  return out;
+}
+
+Int8Rows rows_of(const std::vector<float>& x, int64_t rows, int64_t width) {
+  Int8Rows out;
+  out.resize(rows, width);
+  for (int64_t m = 0; m < rows; ++m) out.set_row(m, x.data() + m * width);
+  return out;
+}
+
+std::vector<float> run(const Int8Linear& layer, const Int8Rows& x, bool plain = false) {
+  std::vector<float> y(size_t(x.rows * layer.out()), -9.0f);
+  Int8Linear::use_plain(plain);
+  layer.run(x, y.data(), false, 0, layer.tiles(x.rows));
+  Int8Linear::use_plain(false);
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("int8: close to the exact product, for shapes that fill no block") {
+  for (const auto& [m, k, n] :
+       std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {7, 5, 3}, {9, 64, 48}, {130, 97, 131}}) {
+    CAPTURE(m);
+    CAPTURE(k);
+    CAPTURE(n);
+    const auto w = noise(n * k, 1), b = noise(n, 2), x = noise(m * k, 3);
+    const Int8Linear layer(w.data(), b.data(), n, k);
+    const auto y = run(layer, rows_of(x, m, k));
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        double exact = b[size_t(j)];
+        for (int64_t c = 0; c < k; ++c) exact += double(x[size_t(i * k + c)]) * w[size_t(j * k + c)];
+        // Each factor is off by at most half a step of 1/127.
+        CHECK(std::abs(y[size_t(i * n + j)] - exact) < 0.009 * double(k));
+        CHECK(std::abs(y[size_t(i * n + j)] - exact) < 0.02 * std::sqrt(double(k)) + 0.02);
+      }
+    }
+  }
+}
+
+TEST_CASE("int8: numbers that 8 bits hold exactly are exact") {
+  const std::vector<float> w = {127, -127, 1, 0, 3, 127}, x = {127, 2, -5}, b = {0.5f, -1};
+  const auto y = run(Int8Linear(w.data(), b.data(), 2, 3), rows_of(x, 1, 3));
+  CHECK(y[0] == 127 * 127 - 127 * 2 - 5 + 0.5f);
+  CHECK(y[1] == 0 + 3 * 2 - 127 * 5 - 1.0f);
+}
+
+TEST_CASE("int8: every kernel gives the same bits") {
+  const auto w = noise(200 * 150, 4), b = noise(200, 5), x = noise(77 * 150, 6);
+  const Int8Linear layer(w.data(), b.data(), 200, 150);
+  const Int8Rows rows = rows_of(x, 77, 150);
+  CHECK(run(layer, rows, false) == run(layer, rows, true));
+}
+
+TEST_CASE("int8: extremes do not saturate on the way") {
+  const int64_t k = 4096;
+  const std::vector<float> w(size_t(k), 1.0f), x(size_t(k), -1.0f);
+  CHECK(run(Int8Linear(w.data(), nullptr, 1, k), rows_of(x, 1, k))[0] == doctest::Approx(-double(k)));
+}
+
+TEST_CASE("int8: a row does not depend on its neighbours, nor on how tiles are shared out") {
+  const auto w = noise(100 * 40, 7), x = noise(300 * 40, 8);
+  const Int8Linear layer(w.data(), nullptr, 100, 40);
+  const auto all = run(layer, rows_of(x, 300, 40));
+  const std::vector<float> one(x.begin() + 250 * 40, x.begin() + 251 * 40);
+  const auto alone = run(layer, rows_of(one, 1, 40));
+  CHECK(std::equal(alone.begin(), alone.end(), all.begin() + 250 * 100));
+  std::vector<float> parts(all.size(), -9.0f);
+  const Int8Rows rows = rows_of(x, 300, 40);
+  for (int64_t t = layer.tiles(300); t-- > 0;) layer.run(rows, parts.data(), false, t, t + 1);
+  CHECK(parts == all);
+}
+
+TEST_CASE("int8: a residual is added to") {
+  const auto w = noise(50 * 32, 9), x = noise(10 * 32, 10);
+  const Int8Linear layer(w.data(), nullptr, 50, 32);
+  const Int8Rows rows = rows_of(x, 10, 32);
+  const auto y = run(layer, rows);
+  std::vector<float> sum(y.size(), 2.0f);
+  layer.run(rows, sum.data(), true, 0, layer.tiles(10));
+  for (size_t i = 0; i < y.size(); ++i) CHECK(sum[i] == doctest::Approx(y[i] + 2.0f));
+}
+
+TEST_CASE("int8: rows and outputs of zeros") {
+  std::vector<float> w = noise(4 * 8, 11), x(8, 0.0f);
+  std::fill_n(w.begin(), 8, 0.0f);
+  const std::vector<float> b = {3, 4, 5, 6};
+  const Int8Linear layer(w.data(), b.data(), 4, 8);
+  CHECK(run(layer, rows_of(x, 1, 8)) == b);
+  x = noise(8, 12);
+  CHECK(run(layer, rows_of(x, 1, 8))[0] == 3);
+}
+
+TEST_CASE("int8: a value that is not finite shows in its row and nowhere else") {
+  const auto w = noise(4 * 8, 13);
+  const Int8Linear layer(w.data(), nullptr, 4, 8);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> x = noise(3 * 8, 14);
+    x[8 + 5] = bad;
+    const auto y = run(layer, rows_of(x, 3, 8));
+    for (int i = 0; i < 4; ++i) {
+      CHECK(std::isfinite(y[size_t(i)]));
+      CHECK(std::isnan(y[size_t(4 + i)]));
+      CHECK(std::isfinite(y[size_t(8 + i)]));
+    }
+  }
+}
+
+TEST_CASE("int8: weights that are not finite are refused") {
+  std::vector<float> w(8, 1.0f);
+  w[3] = std::numeric_limits<float>::infinity();
+  CHECK_THROWS_WITH_AS(Int8Linear(w.data(), nullptr, 2, 4), doctest::Contains("output 0"),
+                       std::invalid_argument);
+}
+TEST_CASE("int8: an empty layer is refused") {
+  const float w = 1;
+  CHECK_THROWS_AS(Int8Linear(&w, nullptr, 0, 1), std::invalid_argument);
+  CHECK_THROWS_AS(Int8Linear(&w, nullptr, 1, 0), std::invalid_argument);
+}
+TEST_CASE("int8: so many inputs that sums could overflow are refused") {
+  const float w = 1;
+  CHECK_THROWS_AS(Int8Linear(&w, nullptr, 1, (int64_t(1) << 17) + 1), std::invalid_argument);
+}
+TEST_CASE("int8: a layer takes about a quarter of its float size") {
+  const auto w = noise(480 * 256, 15);
+  CHECK(Int8Linear(w.data(), nullptr, 480, 256).bytes() < 480 * 256 * 1.1);
+}
