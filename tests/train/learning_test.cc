@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <ATen/core/grad_mode.h>
-#include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
@@ -9,6 +8,9 @@
 #include "train/losses.h"
 #include "train/optimizer.h"
 #include "train/parallel.h"
+
+// After LibTorch, some builds of which have a CHECK of their own.
+#include <doctest/doctest.h>
 
 using namespace da3;
 using namespace da3::train;

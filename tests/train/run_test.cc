@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "train/run.h"
 
-#include <doctest/doctest.h>
-
 #include <fstream>
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/safetensors_writer.h"
 #include "tiny.h"
+
+// After LibTorch, some builds of which have a CHECK of their own.
+#include <doctest/doctest.h>
 
 using namespace da3;
 using namespace da3::train;
