@@ -160,9 +160,11 @@ class Rows(Folder):
                 self.assertIn("int8", row["skipped"])
                 continue
             for key in ("model", "size", "views", "attention", "threads", "p5_ms", "p95_ms", "images_per_s", "gflops",
-                        "ceiling_share", "peak_rss_mb", "depth_rel_err_median", "depth_rel_err_p99", "pose_angle_deg",
-                        "abs_rel"):
+                        "peak_rss_mb", "depth_rel_err_median", "depth_rel_err_p99", "pose_angle_deg", "abs_rel"):
                 self.assertIn(key, row)
+            # An older LibTorch has no 8-bit product of its own to measure a ceiling with.
+            if row["precision"] != "int8":
+                self.assertIn("ceiling_share", row)
             self.assertLessEqual(row["p5_ms"], row["median_ms"])
             self.assertLessEqual(row["median_ms"], row["p95_ms"])
             self.assertAlmostEqual(row["images_per_s"], 1000 * row["batch"] / row["median_ms"], delta=1e-3)
