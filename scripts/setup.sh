@@ -21,7 +21,7 @@ packages=(
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-tools
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
   gstreamer1.0-libav
-  libopencv-dev libeigen3-dev nlohmann-json3-dev doctest-dev
+  libopencv-dev libeigen3-dev nlohmann-json3-dev doctest-dev libjpeg-dev
 )
 torch_packages=(libtorch-dev libopenblas0-openmp)
 

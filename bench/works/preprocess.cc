@@ -65,7 +65,7 @@ Bytes by_library(const Bytes& rgb, int width, int height, const image::ProcessPl
 }
 
 // Interleaved bytes to normalised planes.
-std::vector<float> to_tensor(const uint8_t* rgb, int pixels) {
+[[maybe_unused]] std::vector<float> to_tensor(const uint8_t* rgb, int pixels) {
   static const auto table = [] {
     constexpr float kMean[] = {0.485f, 0.456f, 0.406f}, kDeviation[] = {0.229f, 0.224f, 0.225f};
     std::array<std::array<float, 256>, 3> t;
