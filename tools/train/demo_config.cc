@@ -6,7 +6,7 @@ namespace da3::train {
 std::string demo_config() {
   return R"({
   "model_name": "da3-demo",
-  "process_res": 252,
+  "process_res": 196,
   "config": {
     "__object__": { "path": "depth_anything_3.model.da3", "name": "DepthAnything3Net", "args": "as_params" },
     "net": {
@@ -16,7 +16,7 @@ std::string demo_config() {
       "num_heads": 3,
       "ffn_layer": "mlp",
       "ffn_hidden": 576,
-      "pos_grid": 18,
+      "pos_grid": 14,
       "out_layers": [1, 3, 5, 7],
       "alt_start": 2,
       "qknorm_start": 2,

@@ -20,7 +20,7 @@ Loader::~Loader() {
   for (std::thread& t : threads_) t.join();
 }
 
-bool Loader::pick(int64_t* step, size_t* index) {
+bool Loader::pick(int64_t* step, size_t* begin, size_t* end) {
   const int64_t last = wanted_ + (waiting_ ? 0 : -1) + ahead_;
   for (int64_t s = wanted_; s <= last; ++s) {
     auto [at, is_new] = pending_.try_emplace(s);
@@ -31,7 +31,13 @@ bool Loader::pick(int64_t* step, size_t* index) {
     }
     if (p.started == p.descriptions.size()) continue;
     *step = s;
-    *index = p.started++;
+    *begin = p.started++;
+    const SetDescription& first = p.descriptions[*begin];
+    const auto same_scene = [&](const SetDescription& d) {
+      return d.family == first.family && d.scene_seed == first.scene_seed;
+    };
+    while (p.started < p.descriptions.size() && same_scene(p.descriptions[p.started])) ++p.started;
+    *end = p.started;
     return true;
   }
   return false;
@@ -42,15 +48,19 @@ void Loader::loop() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     int64_t step = 0;
-    size_t index = 0;
-    work_.wait(lock, [&] { return quit_ || error_ || pick(&step, &index); });
+    size_t begin = 0, end = 0;
+    work_.wait(lock, [&] { return quit_ || error_ || pick(&step, &begin, &end); });
     if (quit_ || error_) return;
-    const SetDescription description = pending_[step].descriptions[index];
+    const auto& all = pending_[step].descriptions;
+    const std::vector<SetDescription> descriptions(all.begin() + ptrdiff_t(begin),
+                                                   all.begin() + ptrdiff_t(end));
     lock.unlock();
-    ViewSet set;
+    Batch sets;
     std::exception_ptr error;
     try {
-      set = make_view_set(description, renderer);
+      const SetDescription& first = descriptions.front();
+      const scene::Scene scene = scene::Scene::make(first.family, first.scene_seed);
+      for (const SetDescription& d : descriptions) sets.push_back(make_view_set(d, scene, renderer));
     } catch (...) {
       error = std::current_exception();
     }
@@ -62,8 +72,9 @@ void Loader::loop() {
       return;
     }
     Pending& p = pending_[step];
-    p.sets[index] = std::move(set);
-    if (++p.done == p.sets.size()) ready_.notify_all();
+    std::move(sets.begin(), sets.end(), p.sets.begin() + ptrdiff_t(begin));
+    p.done += end - begin;
+    if (p.done == p.sets.size()) ready_.notify_all();
   }
 }
 

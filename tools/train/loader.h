@@ -39,8 +39,8 @@ class Loader {
     size_t started = 0, done = 0;
   };
   void loop();
-  // A set that may be made now: its step and index. Called with the lock held.
-  bool pick(int64_t* step, size_t* index);
+  // Sets of one scene that may be made now: their step and indices [begin, end). Called with the lock held.
+  bool pick(int64_t* step, size_t* begin, size_t* end);
 
   const std::function<std::vector<SetDescription>(int64_t)> describe_;
   const int ahead_;

@@ -161,17 +161,19 @@ Targets make_targets(const Batch& batch, at::Device device) {
 
 Losses compute_losses(const NetworkOutput& out, const Targets& t) {
   Losses losses;
+  const Tensor camera = camera_loss(out.pose_encoding, t.pose);
+  losses.camera = camera.item<double>();
+  losses.total = camera;
+  if (!out.depth.defined()) return losses;
   const Tensor log_depth = out.depth.log();
   const Tensor error = log_depth - t.log_depth;
   const Tensor depth = masked_mean(with_confidence(error.abs(), out.confidence), t.valid);
   const Tensor gradient = gradient_loss(error.flatten(0, 1).unsqueeze(0), t.valid.flatten(0, 1).unsqueeze(0));
   const Tensor sky = masked_mean((t.farthest + 0.1 - log_depth).relu(), 1 - t.valid);
-  const Tensor camera = camera_loss(out.pose_encoding, t.pose);
   Tensor total = depth + kGradientWeight * gradient + kSkyWeight * sky + camera;
   losses.depth = depth.item<double>();
   losses.gradient = gradient.item<double>();
   losses.sky = sky.item<double>();
-  losses.camera = camera.item<double>();
   if (out.ray.defined()) {
     const Tensor difference = (out.ray - t.ray).abs().mean(-1);
     const Tensor ray = with_confidence(difference, out.ray_confidence).mean();

@@ -31,9 +31,9 @@ Targets make_targets(const Batch& batch, at::Device device);
 struct Losses {
   Tensor total;
   // For the log.
-  double depth = 0, gradient = 0, ray = 0, point = 0, camera = 0, sky = 0;
+  double depth = 0, gradient = 0, ray = 0, point = 0, camera = 0, sky = 0, probe = 0;
 };
-// `out` with its ray map or without.
+// `out` with its ray map or without; without depth only the cameras count.
 Losses compute_losses(const NetworkOutput& out, const Targets& targets);
 
 }  // namespace da3::train

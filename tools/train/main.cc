@@ -27,7 +27,7 @@ constexpr const char* kUsage =
 A run writes into FOLDER: model.safetensors and config.json (the checkpoint so far), state.safetensors (to go on
 from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes on.
 
-  --phases TEXT       STEPSxIMAGES@SIDE,...  (default 1700x32@126,1000x16@252)
+  --phases TEXT       STEPSxIMAGES@SIDE,...  (default 2500x48@84,5000x32@126,1700x24@196)
   --rate X            learning rate (default 0.002)
   --seed N            of weights and data (default 1)
   --views N           sets of N views only (default: 1 to 6)
@@ -41,14 +41,14 @@ from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes
   --evaluate-every N  steps between scores on held-out scenes (default 500)
   --stop-after N      stop after N steps of this call
   --sets N            sets to score with --score (default 56)
-  --size WxH          picture size to score with --score (default 252x196)
+  --size WxH          picture size to score with --score (default 196x154)
   --json FILE         write the scores of --score there
 )";
 
 struct Options {
   da3::train::RunOptions run;
   std::string score, json;
-  int sets = 56, width = 252, height = 196;
+  int sets = 56, width = 196, height = 154;
 };
 
 long long whole(const std::string& name, const std::string& text, long long low, long long high) {
@@ -71,7 +71,7 @@ void parse_size(const std::string& text, Options& o) {
 
 Options parse(const std::vector<std::string>& words) {
   Options o;
-  o.run.schedule.phases = da3::train::parse_phases("1700x32@126,1000x16@252");
+  o.run.schedule.phases = da3::train::parse_phases("2500x48@84,5000x32@126,1700x24@196");
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& w = words[i];
     if (w.rfind("--", 0) != 0) {

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "train/parallel.h"
+#include "train/probes.h"
 
 namespace da3::train {
 namespace {
@@ -16,14 +17,17 @@ namespace {
 bool is_matrix(const Parameter& p) {
   const auto has = [&](const char* part) { return p.key.find(part) != std::string::npos; };
   if (p.value.dim() < 2 || has("patch_embed") || has("pos_embed") || has("_token") || has("cam_dec.") ||
-      has("output_conv2.2.") || has("output_conv2_aux.3.5."))
+      has(kProbePrefix) || has("output_conv2.2.") || has("output_conv2_aux.3.5."))
     return false;
   return p.value.size(0) >= 16 && p.value.numel() / p.value.size(0) >= 16;
 }
 
 // The camera decoder's two ReLU layers see one token a view: steps as large as elsewhere kill them before the
 // tokens say anything about the camera.
+// The patch embedding sums 588 inputs of like sign.
 double rate_factor(const Parameter& p) {
+  if (p.key.find("patch_embed") != std::string::npos) return 0.1;
+  if (p.key.find("pos_embed") != std::string::npos) return 0.3;
   return p.key.find("cam_dec.") != std::string::npos ? 0.25 : 1;
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "train/parameters.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <regex>
 
 #include "engine/checkpoint/safetensors_writer.h"
+#include "train/probes.h"
 
 namespace da3::train {
 namespace {
@@ -39,6 +41,36 @@ void fill_positions(Tensor value) {
   }
 }
 
+// A patch's lowest cosine waves, of its brightness and of two colour differences, scaled against the 1 / f
+// spectrum of pictures: a first layer that loses little and whose outputs are of one size.
+void fill_patch_embedding(Tensor value, scene::Rng& rng) {
+  struct Wave {
+    int u, v, channel;
+    double frequency;
+  };
+  const int64_t outputs = value.size(0), side = value.size(2);
+  std::vector<Wave> waves;
+  for (int channel = 0; channel < 3; ++channel)
+    for (int v = 0; v < side; ++v)
+      for (int u = 0; u < side; ++u)
+        waves.push_back({u, v, channel, std::hypot(u, v) * (channel == 0 ? 1.0 : 1.8) + 0.01 * channel});
+  std::stable_sort(waves.begin(), waves.end(),
+                   [](const Wave& a, const Wave& b) { return a.frequency < b.frequency; });
+  static const double mix[3][3] = {{0.577, 0.577, 0.577}, {0.707, -0.707, 0}, {0.408, 0.408, -0.816}};
+  float* p = value.data_ptr<float>();
+  for (int64_t k = 0; k < outputs; ++k) {
+    const Wave w = k < int64_t(waves.size()) ? waves[size_t(k)] : Wave{0, 0, 0, 0};
+    const double size = std::min(0.35, 0.02 * (1 + 2.5 * std::hypot(w.u, w.v)) * (w.channel ? 3 : 1));
+    const double norm = size * (w.u ? std::sqrt(2.0) : 1) * (w.v ? std::sqrt(2.0) : 1) / double(side);
+    for (int c = 0; c < 3; ++c)
+      for (int64_t y = 0; y < side; ++y)
+        for (int64_t x = 0; x < side; ++x)
+          *p++ = float(norm * mix[w.channel][c] * std::cos(M_PI * (double(x) + 0.5) * w.u / double(side)) *
+                           std::cos(M_PI * (double(y) + 0.5) * w.v / double(side)) +
+                       0.0005 * rng.normal());
+  }
+}
+
 // Keys that resemble their queries: tokens attend to similar ones, near ones above all, before anything is
 // learned (after Trockman and Kolter, arXiv 2305.09828, section 3).
 void align_keys(Tensor qkv) {
@@ -51,12 +83,11 @@ void align_keys(Tensor qkv) {
 double deviation(const std::string& key, const std::vector<int64_t>& shape) {
   double fan_in = 1;
   for (size_t i = 1; i < shape.size(); ++i) fan_in *= double(shape[i]);
-  if (contains(key, "patch_embed")) return 0.5 / std::sqrt(fan_in);
   if (ends_with(key, "attn.proj.weight") || ends_with(key, "mlp.fc2.weight") ||
       ends_with(key, "mlp.w3.weight"))
     return 0;
   if (contains(key, "resConfUnit") && contains(key, "conv2.weight")) return 0;
-  if (contains(key, "cam_dec.fc_")) return 0.002;
+  if (contains(key, "cam_dec.fc_") || contains(key, kProbePrefix)) return 0.002;
   if (contains(key, "output_conv2.2.weight") || contains(key, ".5.weight")) return 0.01;
   if (contains(key, "resize_layers.0") || contains(key, "resize_layers.1"))
     return 1.0 / std::sqrt(double(shape[0]));  // transposed: every output pixel has one input pixel
@@ -81,6 +112,9 @@ Tensor TrainableWeights::take(const std::string& key, const std::vector<int64_t>
   const bool is_token = ends_with(key, "_token");
   if (ends_with(key, "pos_embed")) {
     fill_positions(value);
+  } else if (ends_with(key, "patch_embed.proj.weight")) {
+    scene::Rng rng(seed_ ^ hash_of(key));
+    fill_patch_embedding(value, rng);
   } else if (shape.size() < 2) {
     fill_vector(key, value);
   } else if (const double d = is_token ? 0.3 : deviation(key, shape); d > 0) {
@@ -127,6 +161,7 @@ void write_checkpoint(const std::string& path, const TrainableWeights& weights) 
   static const std::regex shared_norm("output_conv2_aux\\.([0-9])\\.2\\.(weight|bias)$");
   std::map<std::string, Tensor> tensors;
   for (const Parameter& p : const_cast<TrainableWeights&>(weights).parameters()) {
+    if (p.key.rfind(kProbePrefix, 0) == 0) continue;
     const std::string key = std::regex_replace(p.key, shared_norm, "output_conv2_aux.0.2.$2");
     tensors[key] = p.value.detach().to(at::kHalf);
   }

@@ -24,6 +24,7 @@
 #include "train/losses.h"
 #include "train/optimizer.h"
 #include "train/parallel.h"
+#include "train/probes.h"
 
 namespace da3::train {
 namespace {
@@ -105,6 +106,7 @@ struct Replica {
   explicit Replica(std::vector<Parameter>& values) : weights(values) {}
   SharedWeights weights;
   std::unique_ptr<Network> network;
+  std::optional<Probes> probes;
 };
 
 // Matrix products and convolutions of the calling thread in bf16 while it lives; what needs float32 stays so.
@@ -161,10 +163,12 @@ class Run {
                                   "'.");
     network_ = make_network(config, weights_, Placement{device_, at::kFloat});
     for (const Parameter& p : weights_.parameters()) count_ += p.value.numel();
+    Probes probes(weights_, config.backbone.feature_width());  // declares their parameters
     const int replicas = o.replicas > 0 ? o.replicas : device_.is_cpu() ? 2 : 1;
     for (int i = 0; i < replicas; ++i) {
       auto replica = std::make_unique<Replica>(weights_.parameters());
       replica->network = make_network(config, replica->weights, Placement{device_, at::kFloat});
+      replica->probes.emplace(replica->weights, config.backbone.feature_width());
       replicas_.push_back(std::move(replica));
     }
     // The parts are the threads; more within one would only wait for each other.
@@ -219,6 +223,7 @@ class Run {
     const Targets targets = make_targets(part, device);
     NetworkOptions o;
     o.ref_view_strategy = DA3_REF_VIEW_FIRST;
+    o.want_maps = plan.maps;
     o.want_ray = plan.ray;
     o.head_chunk = int64_t(part.size()) * plan.views;
     if (plan.known_cameras) {
@@ -228,9 +233,12 @@ class Run {
     NetworkOutput out;
     {
       const Autocast autocast(bf16, device);
-      out = replica.network->forward(targets.image, o, Tracer{});
+      out = replica.network->forward(targets.image, o, replica.probes->tracer());
     }
     Losses losses = compute_losses(out, targets);
+    const Tensor probe = replica.probes->loss(targets);
+    losses.probe = probe.item<double>();
+    losses.total = losses.total + probe;
     losses.total.backward();
     losses.total = losses.total.detach();
     return losses;
@@ -271,12 +279,15 @@ class Run {
     };
     json row = {{"step", step_},
                 {"loss", mean([](const Losses& l) { return l.total.item<double>(); })},
-                {"depth", mean([](const Losses& l) { return l.depth; })},
-                {"gradient", mean([](const Losses& l) { return l.gradient; })},
-                {"sky", mean([](const Losses& l) { return l.sky; })},
+                {"probe", mean([](const Losses& l) { return l.probe; })},
                 {"norm", norm},
                 {"views", plan.views},
                 {"rate", plan.learning_rate}};
+    if (plan.maps) {
+      row["depth"] = mean([](const Losses& l) { return l.depth; });
+      row["gradient"] = mean([](const Losses& l) { return l.gradient; });
+      row["sky"] = mean([](const Losses& l) { return l.sky; });
+    }
     if (plan.views > 1 && !plan.known_cameras) row["camera"] = mean([](const Losses& l) { return l.camera; });
     if (plan.ray) {
       row["ray"] = mean([](const Losses& l) { return l.ray; });
@@ -286,11 +297,17 @@ class Run {
   }
 
   static void tell(const json& row, double images_per_second, double left) {
+    const auto part = [&](const char* name) {
+      char text[32] = "-";
+      if (row.contains(name)) std::snprintf(text, sizeof text, "%.4f", row[name].get<double>());
+      return std::string(text);
+    };
     std::printf(
-        "step %lld  loss %.4f  depth %.4f  camera %s  gradient norm %.2f  %.1f images/s  %d:%02d:%02d left\n",
-        (long long)row["step"].get<int64_t>() + 1, row["loss"].get<double>(), row["depth"].get<double>(),
-        row.contains("camera") ? std::to_string(row["camera"].get<double>()).c_str() : "-",
-        row["norm"].get<double>(), images_per_second, int(left) / 3600, int(left) / 60 % 60, int(left) % 60);
+        "step %lld  loss %.4f  tokens %.4f  depth %s  camera %s  gradient norm %.2f  %.1f images/s  "
+        "%d:%02d:%02d left\n",
+        (long long)row["step"].get<int64_t>() + 1, row["loss"].get<double>(), row["probe"].get<double>(),
+        part("depth").c_str(), part("camera").c_str(), row["norm"].get<double>(), images_per_second,
+        int(left) / 3600, int(left) / 60 % 60, int(left) % 60);
     std::fflush(stdout);
   }
 

@@ -49,10 +49,10 @@ void shuffle(std::vector<scene::Camera>& views, Rng& rng) {
 
 // Another camera's taste: white balance, saturation, contrast, sometimes black and white.
 void recolour(ViewSet& set, Rng& rng) {
-  const double grey = rng.chance(0.08) ? 1 : rng.uniform(-0.4, 0.4);  // 1: no colour left
-  const double contrast = rng.uniform(0.75, 1.25), lift = rng.uniform(-20, 20);
+  const double grey = rng.chance(0.05) ? 1 : rng.uniform(-0.3, 0.3);  // 1: no colour left
+  const double contrast = rng.uniform(0.85, 1.15), lift = rng.uniform(-12, 12);
   double gain[3];
-  for (double& g : gain) g = rng.uniform(0.85, 1.15);
+  for (double& g : gain) g = rng.uniform(0.9, 1.1);
   float table[3][256];
   for (int c = 0; c < 3; ++c)
     for (int v = 0; v < 256; ++v) table[c][v] = float(((v - 128) * contrast + 128 + lift) * gain[c]);
@@ -81,8 +81,11 @@ SetDescription describe(Family family, uint64_t scene_seed, uint64_t view_seed, 
 }  // namespace
 
 ViewSet make_view_set(const SetDescription& d, scene::Renderer& renderer) {
+  return make_view_set(d, scene::Scene::make(d.family, d.scene_seed), renderer);
+}
+
+ViewSet make_view_set(const SetDescription& d, const scene::Scene& scene, scene::Renderer& renderer) {
   Rng rng(d.view_seed * 0x2545F4914F6CDD1Dull + d.scene_seed);
-  const scene::Scene scene = scene::Scene::make(d.family, d.scene_seed);
   std::vector<scene::Camera> views;
   if (rng.chance(d.path_share)) {
     views = path_views(scene, rng, d);
@@ -98,8 +101,8 @@ ViewSet make_view_set(const SetDescription& d, scene::Renderer& renderer) {
 
   scene::RenderOptions options;
   if (d.augment) {
-    options.exposure = rng.uniform(-0.7, 0.7);
-    options.noise = rng.chance(0.4) ? rng.uniform(0, 0.35) : 0;
+    options.exposure = rng.uniform(-0.4, 0.4);
+    options.noise = rng.chance(0.3) ? rng.uniform(0, 0.25) : 0;
     options.noise_seed = rng.next();
   }
   ViewSet set;
@@ -126,10 +129,13 @@ ViewSet make_view_set(const SetDescription& d, scene::Renderer& renderer) {
 }
 
 SetDescription training_set(uint64_t run_seed, uint64_t index, int views, int width, int height) {
-  Rng rng(run_seed * 0x9E3779B97F4A7C15ull + index);
+  constexpr int kPicturesPerScene = 8;
+  const uint64_t neighbours = uint64_t(std::max(1, kPicturesPerScene / views));
+  Rng rng(run_seed * 0x9E3779B97F4A7C15ull + index / neighbours);
   const Family family = kTrainingFamilies[size_t(rng.index(int(kTrainingFamilies.size())))];
   const uint64_t scene_seed = kFirstTrainingSeed + rng.next() % (uint64_t(1) << 40);
-  SetDescription d = describe(family, scene_seed, rng.next(), views, width, height);
+  SetDescription d =
+      describe(family, scene_seed, rng.next() + 0xD1342543DE82EF95ull * index, views, width, height);
   d.augment = true;
   return d;
 }

@@ -39,8 +39,12 @@ struct ViewSet {
 };
 
 ViewSet make_view_set(const SetDescription& description, scene::Renderer& renderer);
+// The same; `scene` is the description's.
+ViewSet make_view_set(const SetDescription& description, const scene::Scene& scene,
+                      scene::Renderer& renderer);
 
-// The n-th set of a training run.
+// The n-th set of a training run. Sets of up to four views share their scene with their neighbours, about
+// eight pictures a scene: building one costs more than rendering it.
 SetDescription training_set(uint64_t run_seed, uint64_t index, int views, int width, int height);
 // The n-th of the held-out sets with `views` views; the families in turn.
 SetDescription held_out_set(uint64_t index, int views, int width, int height);

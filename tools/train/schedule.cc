@@ -13,7 +13,9 @@ namespace da3::train {
 namespace {
 
 constexpr int64_t kWarmUp = 100;
-constexpr double kDecayFrom = 0.45;  // of all steps: constant before, then a half cosine down to zero
+// Before the last phase the heads, half of the work, learn in so many of the steps.
+constexpr double kMapShare = 0.35;
+constexpr double kDecayFrom = 0.6;  // of all steps: constant before, then a half cosine down to zero
 
 int draw(scene::Rng& rng, const std::vector<double>& shares) {
   double at = rng.uniform();
@@ -54,7 +56,9 @@ StepPlan Schedule::plan(int64_t step) const {
   const double side = p.long_side;
   out.width = multiple_of_patch(shape == 2 || shape == 3 ? side * 7 / 9 : side);
   out.height = multiple_of_patch(shape == 0 || shape == 2 ? side * 7 / 9 : shape == 1 ? side * 5 / 9 : side);
-  out.ray = rng.chance(0.35);
+  const bool last_phase = phase + 1 == phases.size();
+  out.maps = rng.chance(kMapShare) || last_phase;
+  out.ray = rng.chance(0.35) && out.maps;
   out.known_cameras = out.views > 1 && rng.chance(0.1);
 
   const double total = double(steps()), at = double(step);

@@ -20,6 +20,7 @@ struct Phase {
 
 struct StepPlan {
   int views = 1, sets = 1, width = 0, height = 0;
+  bool maps = true;            // train the heads; else the backbone and the cameras only
   bool ray = true;             // train the ray branch too
   bool known_cameras = false;  // give the cameras to the network (pose conditioning)
   double learning_rate = 0;

@@ -93,10 +93,11 @@ class AnyViewNetwork : public Network {
     BackboneOutput tokens = backbone_.forward(image, b, trace);
 
     const bool ray = options.use_ray_pose || options.want_ray;
-    const DepthMaps maps =
-        unfold(run_in_chunks(options.head_chunk, tokens.features,
-                             [&](const auto& slice) { return head_.forward(slice, shape, ray, trace); }),
-               batch, views);
+    DepthMaps maps;
+    if (options.want_maps || ray || options.want_gaussians)
+      maps = unfold(run_in_chunks(options.head_chunk, tokens.features,
+                                  [&](const auto& slice) { return head_.forward(slice, shape, ray, trace); }),
+                    batch, views);
     NetworkOutput out;
     out.depth = maps.depth;
     out.confidence = maps.confidence;
@@ -104,8 +105,10 @@ class AnyViewNetwork : public Network {
     out.ray_confidence = maps.ray_confidence;
     out.features = std::move(tokens.exported);
     out.reference = std::move(tokens.reference);
-    trace("head.depth", out.depth);
-    trace("head.depth_conf", out.confidence);
+    if (out.depth.defined()) {
+      trace("head.depth", out.depth);
+      trace("head.depth_conf", out.confidence);
+    }
     if (ray) {
       trace("head.ray", out.ray);
       trace("head.ray_conf", out.ray_confidence);

@@ -23,6 +23,7 @@ struct NetworkOptions {
   bool use_ray_pose = false;  // pose from the ray map instead of the camera decoder
   bool want_ray = false;      // compute the ray map even when the pose does not need it
   bool want_pose = true;
+  bool want_maps = true;  // depth and confidence; false: no head runs unless rays or Gaussians need one
   bool want_gaussians = false;
   std::vector<int> feature_layers;  // ascending
   bool restore_feature_order = true;
