@@ -73,6 +73,7 @@ SetDescription describe(Family family, uint64_t scene_seed, uint64_t view_seed, 
   d.scene_seed = scene_seed;
   d.view_seed = view_seed;
   d.views = views;
+  d.path_share = views == 1 ? 0.5 : 0.25;
   d.width = width;
   d.height = height;
   return d;
@@ -129,8 +130,8 @@ ViewSet make_view_set(const SetDescription& d, const scene::Scene& scene, scene:
 }
 
 SetDescription training_set(uint64_t run_seed, uint64_t index, int views, int width, int height) {
-  constexpr int kPicturesPerScene = 8;
-  const uint64_t neighbours = uint64_t(std::max(1, kPicturesPerScene / views));
+  const int pictures_per_scene = width <= 84 ? 8 : width <= 126 ? 4 : 2;
+  const uint64_t neighbours = uint64_t(std::max(1, pictures_per_scene / views));
   Rng rng(run_seed * 0x9E3779B97F4A7C15ull + index / neighbours);
   const Family family = kTrainingFamilies[size_t(rng.index(int(kTrainingFamilies.size())))];
   const uint64_t scene_seed = kFirstTrainingSeed + rng.next() % (uint64_t(1) << 40);

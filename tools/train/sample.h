@@ -43,8 +43,8 @@ ViewSet make_view_set(const SetDescription& description, scene::Renderer& render
 ViewSet make_view_set(const SetDescription& description, const scene::Scene& scene,
                       scene::Renderer& renderer);
 
-// The n-th set of a training run. Sets of up to four views share their scene with their neighbours, about
-// eight pictures a scene: building one costs more than rendering it.
+// The n-th set of a training run. Small pictures share their scene with their neighbours, eight to two
+// pictures a scene: building one costs more than rendering them.
 SetDescription training_set(uint64_t run_seed, uint64_t index, int views, int width, int height);
 // The n-th of the held-out sets with `views` views; the families in turn.
 SetDescription held_out_set(uint64_t index, int views, int width, int height);

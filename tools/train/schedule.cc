@@ -15,7 +15,9 @@ namespace {
 constexpr int64_t kWarmUp = 100;
 // Before the last phase the heads, half of the work, learn in so many of the steps.
 constexpr double kMapShare = 0.35;
-constexpr double kDecayFrom = 0.6;  // of all steps: constant before, then a half cosine down to zero
+// Constant until this part of all steps, then down to zero as 1 - sqrt: fast at first, since noise at the
+// full rate hides what was learned, then slowly.
+constexpr double kDecayFrom = 0.35;
 
 int draw(scene::Rng& rng, const std::vector<double>& shares) {
   double at = rng.uniform();
@@ -64,7 +66,7 @@ StepPlan Schedule::plan(int64_t step) const {
   const double total = double(steps()), at = double(step);
   double rate = std::min(1.0, (at + 1) / double(kWarmUp));
   const double down = (at / total - kDecayFrom) / (1 - kDecayFrom);
-  if (down > 0) rate = std::min(rate, 0.5 * (1 + std::cos(M_PI * down)));
+  if (down > 0) rate = std::min(rate, 1 - std::sqrt(down));
   out.learning_rate = learning_rate * rate;
   return out;
 }
