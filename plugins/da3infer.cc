@@ -128,7 +128,19 @@ void close_engine(GstDa3Infer* self) {
     state.properties.active_model.clear();
     state.properties.active_device.clear();
     state.properties.active_precision.clear();
+    state.properties.active_attention.clear();
   }
+}
+
+// What was chosen for this model, and why.
+void post_plan(GstElement* element, const Da3ModelInfo& info) {
+  GstStructure* plan = gst_structure_new(
+      "da3-plan", "model", G_TYPE_STRING, info.name, "device", G_TYPE_STRING, info.device, "precision",
+      G_TYPE_STRING, enum_nick(GST_TYPE_DA3_PRECISION, info.precision), "attention", G_TYPE_STRING,
+      enum_nick(GST_TYPE_DA3_ATTENTION, info.attention), "performance-mode", G_TYPE_STRING,
+      enum_nick(GST_TYPE_DA3_PERFORMANCE_MODE, info.performance_mode), "plan", G_TYPE_STRING,
+      info.plan ? info.plan : "", nullptr);
+  gst_element_post_message(element, gst_message_new_element(GST_OBJECT_CAST(element), plan));
 }
 
 // From now on frames go to this model.
@@ -145,7 +157,9 @@ void use_engine(GstDa3Infer* self, std::shared_ptr<Engine> engine, const ModelSe
     state.properties.active_model = info.name;
     state.properties.active_device = info.device;
     state.properties.active_precision = enum_nick(GST_TYPE_DA3_PRECISION, info.precision);
+    state.properties.active_attention = enum_nick(GST_TYPE_DA3_ATTENTION, info.attention);
   }
+  post_plan(GST_ELEMENT_CAST(self), info);
   engine.reset();  // the stream keeps the old one as long as frames need it
   g_object_notify(G_OBJECT(self), "active-model");
 }

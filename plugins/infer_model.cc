@@ -71,6 +71,9 @@ std::shared_ptr<Engine> ModelLoader::load(const ModelSettings& settings) {
   config.model = settings.model.c_str();
   config.device = settings.device.empty() ? "auto" : settings.device.c_str();
   config.precision = settings.precision;
+  config.performance_mode = settings.performance_mode;
+  config.attention = settings.attention;
+  config.threads = settings.threads;
   config.max_batch = settings.max_batch;
   config.memory_fraction = float(settings.memory_fraction);
   config.cache_ttl_ms = int32_t(std::min<GstClockTime>(settings.cache_ttl / GST_MSECOND, INT32_MAX));

@@ -25,6 +25,9 @@ struct ModelSettings {
   std::string model = "da3-demo";  // the checkpoint that ships
   std::string device = "auto";
   Da3Precision precision = DA3_PRECISION_AUTO;
+  Da3PerformanceMode performance_mode = DA3_PERFORMANCE_BALANCED;
+  Da3Attention attention = DA3_ATTENTION_AUTO;
+  guint threads = 0;
   guint max_batch = 0;
   double memory_fraction = 0.85;
   GstClockTime cache_ttl = 0;

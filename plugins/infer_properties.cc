@@ -8,6 +8,7 @@ namespace {
 
 constexpr guint kMaxViews = 1024;
 constexpr guint kMaxBatch = 1024;
+constexpr guint kMaxThreads = 1024;
 constexpr int kMinProcessRes = 0;
 constexpr int kMaxProcessRes = 8190;
 constexpr guint64 kLongest = guint64(24) * 3600 * GST_SECOND;  // a day
@@ -44,6 +45,22 @@ void install_model(GObjectClass* klass, const ModelSettings& defaults) {
                                   g_param_spec_enum("precision", "Precision", "Number format of the network",
                                                     GST_TYPE_DA3_PRECISION, DA3_PRECISION_AUTO, ready()));
   g_object_class_install_property(
+      klass, PROP_INFER_PERFORMANCE_MODE,
+      g_param_spec_enum("performance-mode", "Performance mode",
+                        "How much is spent for speed: measurements, memory, size of batches",
+                        GST_TYPE_DA3_PERFORMANCE_MODE, DA3_PERFORMANCE_BALANCED, ready()));
+  g_object_class_install_property(
+      klass, PROP_INFER_ATTENTION,
+      g_param_spec_enum("attention", "Attention",
+                        "How attention is computed; changes no result beyond rounding",
+                        GST_TYPE_DA3_ATTENTION, DA3_ATTENTION_AUTO, ready()));
+  g_object_class_install_property(
+      klass, PROP_INFER_THREADS,
+      g_param_spec_uint("threads", "Threads",
+                        "Threads of the network on the CPU, 0 = one for each processor. The process has one "
+                        "number: the first element that gives one decides, another wish later is a warning",
+                        0, kMaxThreads, 0, ready()));
+  g_object_class_install_property(
       klass, PROP_INFER_MAX_BATCH,
       g_param_spec_uint(
           "max-batch", "Largest batch",
@@ -71,7 +88,7 @@ void install_frames(GObjectClass* klass, const InferSettings& defaults) {
       g_param_spec_int(
           "process-res", "Process resolution",
           "Side length in pixels that process-res-method aims at; sides become multiples of 14. 0 = what "
-          "the model is meant for (504, da3-demo 252). Frames from da3preprocess keep their size",
+          "the model is meant for (504, da3-demo 196). Frames from da3preprocess keep their size",
           kMinProcessRes, kMaxProcessRes, defaults.process_res, playing()));
   g_object_class_install_property(
       klass, PROP_INFER_PROCESS_RES_METHOD,
@@ -136,6 +153,10 @@ void install_readings(GObjectClass* klass) {
       g_param_spec_string("active-precision", "Active precision",
                           "Precision in use, e.g. fp32 (from READY on)", nullptr, reading()));
   g_object_class_install_property(
+      klass, PROP_INFER_ACTIVE_ATTENTION,
+      g_param_spec_string("active-attention", "Active attention",
+                          "Attention in use, e.g. fused (from READY on)", nullptr, reading()));
+  g_object_class_install_property(
       klass, PROP_INFER_STATS,
       g_param_spec_boxed("stats", "Statistics",
                          "frames-in, frames-out, frames-dropped, drops by reason, fps, times of the stages, "
@@ -160,6 +181,15 @@ bool set_model_property(ModelSettings& model, guint id, const GValue* value) {
       return true;
     case PROP_INFER_PRECISION:
       model.precision = Da3Precision(g_value_get_enum(value));
+      return true;
+    case PROP_INFER_PERFORMANCE_MODE:
+      model.performance_mode = Da3PerformanceMode(g_value_get_enum(value));
+      return true;
+    case PROP_INFER_ATTENTION:
+      model.attention = Da3Attention(g_value_get_enum(value));
+      return true;
+    case PROP_INFER_THREADS:
+      model.threads = g_value_get_uint(value);
       return true;
     case PROP_INFER_MAX_BATCH:
       model.max_batch = g_value_get_uint(value);
@@ -224,6 +254,15 @@ bool get_model_property(const InferProperties& p, guint id, GValue* value) {
     case PROP_INFER_PRECISION:
       g_value_set_enum(value, p.model.precision);
       return true;
+    case PROP_INFER_PERFORMANCE_MODE:
+      g_value_set_enum(value, p.model.performance_mode);
+      return true;
+    case PROP_INFER_ATTENTION:
+      g_value_set_enum(value, p.model.attention);
+      return true;
+    case PROP_INFER_THREADS:
+      g_value_set_uint(value, p.model.threads);
+      return true;
     case PROP_INFER_MAX_BATCH:
       g_value_set_uint(value, p.model.max_batch);
       return true;
@@ -241,6 +280,9 @@ bool get_model_property(const InferProperties& p, guint id, GValue* value) {
       return true;
     case PROP_INFER_ACTIVE_PRECISION:
       set_text(value, p.active_precision);
+      return true;
+    case PROP_INFER_ACTIVE_ATTENTION:
+      set_text(value, p.active_attention);
       return true;
     default:
       return false;

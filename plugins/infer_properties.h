@@ -17,6 +17,9 @@ enum InferProperty : guint {
   PROP_INFER_MODEL,
   PROP_INFER_DEVICE,
   PROP_INFER_PRECISION,
+  PROP_INFER_PERFORMANCE_MODE,
+  PROP_INFER_ATTENTION,
+  PROP_INFER_THREADS,
   PROP_INFER_MAX_BATCH,
   PROP_INFER_MEMORY_FRACTION,
   PROP_INFER_CACHE_TTL,
@@ -32,13 +35,14 @@ enum InferProperty : guint {
   PROP_INFER_ACTIVE_MODEL,
   PROP_INFER_ACTIVE_DEVICE,
   PROP_INFER_ACTIVE_PRECISION,
+  PROP_INFER_ACTIVE_ATTENTION,
   PROP_INFER_STATS
 };
 
 struct InferProperties {
   ModelSettings model;
   StreamSettings stream;
-  std::string active_model, active_device, active_precision;  // empty: nothing is open
+  std::string active_model, active_device, active_precision, active_attention;  // empty: nothing is open
 };
 
 void install_infer_properties(GObjectClass* klass);

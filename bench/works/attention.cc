@@ -2,6 +2,8 @@
 //
 // Work `attention`: one attention layer with each back end that this LibTorch has, and the engine's own
 // choice, at the shapes of the published benchmarks.
+#include "engine/network/attention.h"
+
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 

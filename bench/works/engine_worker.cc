@@ -29,21 +29,17 @@ Da3Precision precision_of(const std::string& name) {
   throw std::invalid_argument("the engine has no precision '" + name + "'");
 }
 
-std::string attention_in_force(const std::string& wanted) {
-#if TORCH_VERSION_MAJOR >= 2
-  const std::string only = "fused";
-#else
-  const std::string only = "plain";
-#endif
-  if (wanted != "auto" && wanted != only)
-    throw std::invalid_argument("the engine has no attention back end '" + wanted + "' here");
-  return only;
+Da3Attention attention_of(const std::string& name) {
+  for (int k = DA3_ATTENTION_AUTO; k <= DA3_ATTENTION_CUDNN; ++k)
+    if (name == name_of(Da3Attention(k))) return Da3Attention(k);
+  throw std::invalid_argument("the engine has no attention back end '" + name + "'");
 }
 
-void choose_mode(const std::string& mode) {
-  // Without modes the engine is what "balanced" is meant to be.
-  if (!mode.empty() && mode != "balanced")
-    throw std::invalid_argument("the engine has no performance mode '" + mode + "'");
+Da3PerformanceMode mode_of(const std::string& name) {
+  if (name.empty()) return DA3_PERFORMANCE_BALANCED;
+  for (const Da3PerformanceMode m : {DA3_PERFORMANCE_MINIMAL, DA3_PERFORMANCE_BALANCED, DA3_PERFORMANCE_MAX})
+    if (name == name_of(m)) return m;
+  throw std::invalid_argument("the engine has no performance mode '" + name + "'");
 }
 
 // One model and its input.
@@ -51,11 +47,9 @@ class Session {
  public:
   explicit Session(const EngineSetup& setup) : setup_(setup) {
     set_threads(unsigned(setup.threads));
-    choose_mode(setup.mode);
-    attention_ = attention_in_force(setup.attention);
-    load_ms_ = milliseconds_of([&] {
-      model_ = load_model(resolve_model(setup.model, setup.device, precision_of(setup.precision)), {});
-    });
+    const Wish wish{mode_of(setup.mode), precision_of(setup.precision), attention_of(setup.attention)};
+    load_ms_ =
+        milliseconds_of([&] { model_ = load_model(resolve_model(setup.model, setup.device, wish), {}); });
     const auto bytes = size_t(setup.size.width * setup.size.height * 3);
     for (int64_t i = 0; i < setup.batch * setup.views; ++i) {
       pixels_.emplace_back(bytes);
@@ -74,7 +68,7 @@ class Session {
     return {{"ready", true},
             {"load_ms", load_ms_},
             {"precision", name_of(model_->precision)},
-            {"attention", attention_},
+            {"attention", name_of(model_->plan.attention)},
             {"threads", at::get_num_threads()},
             {"device", model_->device.str()},
             {"gflop", count_operations(model_->config, shape).total() / 1e9},
@@ -163,7 +157,6 @@ class Session {
   }
 
   const EngineSetup setup_;
-  std::string attention_;
   double load_ms_ = 0, device_peak_mb_ = 0;
   bool measured_ = false;
   std::shared_ptr<const Model> model_;

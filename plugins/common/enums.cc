@@ -29,13 +29,37 @@ GType gst_da3_process_res_method_get_type(void) {
 GType gst_da3_precision_get_type(void) {
   static gsize once = 0;
   static const GEnumValue values[] = {
-      {DA3_PRECISION_AUTO, "Half precision where the device is native in it, else 32 bit", "auto"},
+      {DA3_PRECISION_AUTO, "The fastest that the device is native in, measured when the model is loaded",
+       "auto"},
       {DA3_PRECISION_FP32, "32-bit floating point", "fp32"},
       {DA3_PRECISION_FP16, "16-bit floating point in the backbone", "fp16"},
       {DA3_PRECISION_BF16, "bfloat16 in the backbone", "bf16"},
       {DA3_PRECISION_INT8, "8-bit linear layers in the backbone, on the CPU", "int8"},
       {0, nullptr, nullptr}};
   return register_once(&once, "GstDa3Precision", values);
+}
+
+GType gst_da3_attention_get_type(void) {
+  static gsize once = 0;
+  static const GEnumValue values[] = {
+      {DA3_ATTENTION_AUTO, "The fastest here, measured when the model is loaded", "auto"},
+      {DA3_ATTENTION_PLAIN, "Explicit products", "plain"},
+      {DA3_ATTENTION_FUSED, "LibTorch's fused attention, which chooses by itself", "fused"},
+      {DA3_ATTENTION_FLASH, "Flash attention (CUDA, half precision)", "flash"},
+      {DA3_ATTENTION_EFFICIENT, "Memory-efficient attention (CUDA)", "efficient"},
+      {DA3_ATTENTION_CUDNN, "cuDNN's attention (CUDA, half precision)", "cudnn"},
+      {0, nullptr, nullptr}};
+  return register_once(&once, "GstDa3Attention", values);
+}
+
+GType gst_da3_performance_mode_get_type(void) {
+  static gsize once = 0;
+  static const GEnumValue values[] = {
+      {DA3_PERFORMANCE_BALANCED, "Short measurements, batches that are learned", "balanced"},
+      {DA3_PERFORMANCE_MINIMAL, "Least memory and quickest start: nothing measured, no batches", "minimal"},
+      {DA3_PERFORMANCE_MAX, "Most throughput: longer measurements, larger batches, TF32 on CUDA", "max"},
+      {0, nullptr, nullptr}};
+  return register_once(&once, "GstDa3PerformanceMode", values);
 }
 
 GType gst_da3_ref_view_strategy_get_type(void) {

@@ -840,6 +840,56 @@ TEST_SUITE("licence and hash") {
     CHECK(licence("models--depth-anything--DA9-SMALL/snapshots/DA3-SMALL") == "");
   }
 
+  TEST_CASE("a checkpoint that is held is read once") {
+    const TempDir temp;
+    temp.write("m/model.safetensors", safetensors({{"a", {1}}}));
+    temp.write("m/config.json", "{}");
+    const auto first = Checkpoint::open(temp / "m");
+    CHECK(Checkpoint::open(temp / "m") == first);
+    CHECK(Checkpoint::open(temp / "m/")->hash() == first->hash());
+    // By another name it says another source.
+    const auto file = Checkpoint::open(temp / "m/model.safetensors");
+    CHECK(file != first);
+    CHECK(file->source() != first->source());
+  }
+
+  TEST_CASE("a file that changed is read again, though the old one is held") {
+    const TempDir temp;
+    temp.write("m/model.safetensors", safetensors({{"a", {1}}}));
+    const auto first = Checkpoint::open(temp / "m");
+    SUBCASE("another model") {
+      temp.write("m/new", safetensors({{"a", {1, 2}}}));
+      std::filesystem::rename(temp / "m/new", temp / "m/model.safetensors");
+      const auto second = Checkpoint::open(temp / "m");
+      CHECK(second->tensors().at("a").shape == std::vector<int64_t>{2});
+      CHECK(second->hash() != first->hash());
+      // What is held stays what it was.
+      CHECK(*static_cast<const float*>(first->tensors().at("a").data) == 1.0f);
+    }
+    SUBCASE("a configuration came") {
+      temp.write("m/config.json", "{}");
+      CHECK_FALSE(first->config_json().has_value());
+      CHECK(Checkpoint::open(temp / "m")->config_json() == "{}");
+    }
+    SUBCASE("the model went") {
+      std::filesystem::remove(temp / "m/model.safetensors");
+      CHECK(failure_of(temp / "m").code == DA3_ERROR_NOT_FOUND);
+    }
+  }
+
+  TEST_CASE("a shard that changed is read again") {
+    const TempDir temp;
+    temp.write("m/model-00001-of-00002.safetensors", safetensors({{"a", {1}}}));
+    temp.write("m/model-00002-of-00002.safetensors", safetensors({{"b", {2}}}));
+    temp.write("m/model.safetensors.index.json", R"({"weight_map": {"a": "model-00001-of-00002.safetensors",
+      "b": "model-00002-of-00002.safetensors"}})");
+    const auto first = Checkpoint::open(temp / "m");
+    CHECK(Checkpoint::open(temp / "m") == first);
+    temp.write("m/new", safetensors({{"b", {2, 3}}}));
+    std::filesystem::rename(temp / "m/new", temp / "m/model-00002-of-00002.safetensors");
+    CHECK(Checkpoint::open(temp / "m")->tensors().at("b").shape == std::vector<int64_t>{2});
+  }
+
   TEST_CASE("the hash follows names, shapes and content, not the file") {
     const TempDir temp;
     const auto hash = [&](const std::string& content) {

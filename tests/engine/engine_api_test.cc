@@ -14,6 +14,8 @@
 #include <thread>
 
 #include "engine/api/engine_module.h"
+#include "engine/network/attention.h"
+#include "engine/runtime/device.h"
 #include "geometry/pose_align.h"
 #include "geometry/rigid.h"
 #include "tiny_model.h"
@@ -51,7 +53,7 @@ class Models {
 };
 
 std::unique_ptr<Engine> open(const std::string& model, uint32_t max_batch = 0,
-                             Da3Precision precision = DA3_PRECISION_AUTO, const char* device = "cpu",
+                             Da3Precision precision = DA3_PRECISION_FP32, const char* device = "cpu",
                              std::vector<std::string>* notices = nullptr, uint32_t threads = 0) {
   Da3EngineConfig config{};
   config.struct_size = sizeof config;
@@ -60,6 +62,8 @@ std::unique_ptr<Engine> open(const std::string& model, uint32_t max_batch = 0,
   config.precision = precision;
   config.max_batch = max_batch;
   config.threads = threads;
+  // Not measured: results are compared to the bit.
+  config.attention = has_attention(DA3_ATTENTION_FUSED) ? DA3_ATTENTION_FUSED : DA3_ATTENTION_PLAIN;
   config.user = notices;
   if (notices)
     config.notice = [](void* user, const char* text) {
@@ -215,7 +219,7 @@ Tensor depth_of(const Da3ResultData& d) {
 }
 
 Refusal open_refusal(const std::string& model, const char* device = "cpu",
-                     Da3Precision precision = DA3_PRECISION_AUTO) {
+                     Da3Precision precision = DA3_PRECISION_FP32) {
   return refusal_of([&] { open(model, 0, precision, device); });
 }
 
@@ -270,7 +274,7 @@ geometry::Matrix34 pose_at(const float* p) {
 TEST_SUITE("open") {
   TEST_CASE("a folder: what the model is") {
     std::vector<std::string> notices;
-    const auto engine = open(Models::any_view(), 3, DA3_PRECISION_AUTO, "cpu", &notices);
+    const auto engine = open(Models::any_view(), 3, DA3_PRECISION_FP32, "cpu", &notices);
     const Da3ModelInfo& info = engine->info();
     CHECK(std::string(info.name) == "tiny");
     CHECK(std::string(info.source) == Models::any_view());
@@ -305,7 +309,7 @@ TEST_SUITE("open") {
 
   TEST_CASE("a synthetic model: says so, and the seed makes another one") {
     std::vector<std::string> notices;
-    const auto engine = open("synthetic:da3-small", 0, DA3_PRECISION_AUTO, "auto", &notices);
+    const auto engine = open("synthetic:da3-small", 0, DA3_PRECISION_FP32, "cpu", &notices);
     CHECK(engine->info().synthetic == 1);
     CHECK(std::string(engine->info().name) == "da3-small");
     CHECK(std::string(engine->info().source) == "synthetic:da3-small");
@@ -403,6 +407,96 @@ TEST_SUITE("open") {
     const Refusal number = refusal_of([&] { EngineModule::instance().open(config); });
     CHECK(number.code == DA3_ERROR_SETTINGS);
     CHECK(number.says("42"));
+  }
+
+  TEST_CASE("auto: what runs is native, and the plan says why") {
+    Da3EngineConfig config{};
+    config.struct_size = sizeof config;
+    config.model = Models::any_view().c_str();
+    config.device = "cpu";
+    const auto engine = EngineModule::instance().open(config);
+    const Da3ModelInfo& info = engine->info();
+    const bool native = traits_of(at::kCPU).native_bf16;
+    CHECK((info.precision == DA3_PRECISION_FP32 || (native && info.precision == DA3_PRECISION_BF16)));
+    CHECK(info.attention != DA3_ATTENTION_AUTO);
+    CHECK(info.performance_mode == DA3_PERFORMANCE_BALANCED);
+    const std::string plan = info.plan;
+    CHECK(plan.find(std::string("precision ") + name_of(info.precision)) != std::string::npos);
+    CHECK(plan.find(std::string("attention ") + name_of(info.attention)) != std::string::npos);
+    CHECK(plan.find(native ? " ms" : "the only one") != std::string::npos);
+    // Measured once: the second gets the same engine, whatever a second measurement would have said.
+    CHECK(EngineModule::instance().open(config)->info().plan == info.plan);
+  }
+
+  TEST_CASE("performance modes") {
+    const auto with = [](Da3PerformanceMode mode) {
+      Da3EngineConfig config{};
+      config.struct_size = sizeof config;
+      config.model = Models::any_view().c_str();
+      config.device = "cpu";
+      config.precision = DA3_PRECISION_FP32;
+      config.performance_mode = mode;
+      return EngineModule::instance().open(config);
+    };
+    const auto minimal = with(DA3_PERFORMANCE_MINIMAL), balanced = with(DA3_PERFORMANCE_BALANCED),
+               most = with(DA3_PERFORMANCE_MAX);
+    CHECK(minimal->info().max_batch == 1);
+    CHECK(balanced->info().max_batch == 8);
+    CHECK(most->info().max_batch == 16);
+    CHECK(minimal->info().performance_mode == DA3_PERFORMANCE_MINIMAL);
+    CHECK(std::string(minimal->info().plan).find("as in the file") != std::string::npos);
+    CHECK(std::string(most->info().plan).find("laid out") != std::string::npos);
+    // The result is the same.
+    const Pictures pictures(1, 2);
+    Ticket a, b, c;
+    a.submit(*minimal, pictures.request());
+    b.submit(*balanced, pictures.request());
+    c.submit(*most, pictures.request());
+    const Tensor depth = depth_of(b.data());
+    CHECK(at::allclose(depth_of(a.data()), depth, 1e-4, 1e-5));
+    CHECK(at::allclose(depth_of(c.data()), depth, 1e-4, 1e-5));
+  }
+
+  TEST_CASE("attention back ends give the same depth") {
+    const auto with = [](Da3Attention attention) {
+      Da3EngineConfig config{};
+      config.struct_size = sizeof config;
+      config.model = Models::any_view().c_str();
+      config.device = "cpu";
+      config.precision = DA3_PRECISION_FP32;
+      config.attention = attention;
+      return EngineModule::instance().open(config);
+    };
+    const auto plain = with(DA3_ATTENTION_PLAIN);
+    CHECK(plain->info().attention == DA3_ATTENTION_PLAIN);
+    const Refusal flash = refusal_of([&] { with(DA3_ATTENTION_FLASH); });
+    CHECK(flash.code == DA3_ERROR_UNSUPPORTED);
+    CHECK(flash.says("attention=flash"));
+    CHECK(flash.says("plain"));
+    if (!has_attention(DA3_ATTENTION_FUSED)) return;
+    const auto fused = with(DA3_ATTENTION_FUSED);
+    CHECK(fused->info().attention == DA3_ATTENTION_FUSED);
+    const Pictures pictures(2, 3);
+    Ticket a, b;
+    a.submit(*plain, pictures.request());
+    b.submit(*fused, pictures.request());
+    CHECK(at::allclose(depth_of(a.data()), depth_of(b.data()), 1e-4, 1e-5));
+  }
+
+  TEST_CASE("numbers that are no mode and no attention") {
+    for (const bool mode : {true, false}) {
+      Da3EngineConfig config{};
+      config.struct_size = sizeof config;
+      config.model = "synthetic:da3-small";
+      const int unknown = 42;
+      if (mode)
+        std::memcpy(&config.performance_mode, &unknown, sizeof unknown);
+      else
+        std::memcpy(&config.attention, &unknown, sizeof unknown);
+      const Refusal r = refusal_of([&] { EngineModule::instance().open(config); });
+      CHECK(r.code == DA3_ERROR_SETTINGS);
+      CHECK(r.says(mode ? "performance mode number 42" : "attention number 42"));
+    }
   }
 
   TEST_CASE("a caller of another interface version") {

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "engine/network/attention.h"
 #include "engine/network/backbone.h"
 #include "engine/network/cameras.h"
 #include "engine/network/dpt.h"

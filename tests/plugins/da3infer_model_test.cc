@@ -39,7 +39,14 @@ class Messages {
     }
     return text;
   }
-  GstMessage* element_message() { return gst_bus_pop_filtered(bus_, GST_MESSAGE_ELEMENT); }
+  // The next one but for the plan of a model.
+  GstMessage* element_message() {
+    GstMessage* message;
+    while ((message = gst_bus_pop_filtered(bus_, GST_MESSAGE_ELEMENT)) &&
+           gst_message_has_name(message, "da3-plan"))
+      gst_message_unref(message);
+    return message;
+  }
 
  private:
   static void add(std::string& text, GstMessage* message) {

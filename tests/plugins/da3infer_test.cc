@@ -1033,6 +1033,38 @@ GST_START_TEST(a_hundred_cycles_with_frames_in_flight) {
 }
 GST_END_TEST
 
+GST_START_TEST(what_was_chosen_is_said) {
+  GstElement* element =
+      make_infer("model=stub: process-res=28 performance-mode=max attention=plain precision=fp32");
+  GstBus* bus = gst_bus_new();
+  gst_element_set_bus(element, bus);
+  gchar* attention = nullptr;
+  g_object_get(element, "active-attention", &attention, nullptr);
+  fail_unless(attention == nullptr, "nothing is open yet");
+  gst_element_set_state(element, GST_STATE_READY);
+  GstMessage* message = gst_bus_pop_filtered(bus, GST_MESSAGE_ELEMENT);
+  fail_unless(message != nullptr);
+  const GstStructure* plan = gst_message_get_structure(message);
+  fail_unless(gst_structure_has_name(plan, "da3-plan"));
+  fail_unless_equals_string(gst_structure_get_string(plan, "model"), "stub");
+  fail_unless_equals_string(gst_structure_get_string(plan, "device"), "cpu");
+  fail_unless_equals_string(gst_structure_get_string(plan, "precision"), "fp32");
+  fail_unless_equals_string(gst_structure_get_string(plan, "attention"), "plain");
+  fail_unless_equals_string(gst_structure_get_string(plan, "performance-mode"), "max");
+  fail_unless_equals_string(gst_structure_get_string(plan, "plan"), "as the stub does");
+  gst_message_unref(message);
+  fail_unless(gst_bus_pop_filtered(bus, GST_MESSAGE_ELEMENT) == nullptr, "said once");
+  g_object_get(element, "active-attention", &attention, nullptr);
+  fail_unless_equals_string(attention, "plain");
+  g_free(attention);
+  gst_element_set_state(element, GST_STATE_NULL);
+  g_object_get(element, "active-attention", &attention, nullptr);
+  fail_unless(attention == nullptr, "nothing is open any more");
+  gst_object_unref(element);
+  gst_object_unref(bus);
+}
+GST_END_TEST
+
 GST_START_TEST(figures_and_readings) {
   GstElement* element = make_infer("model=stub: process-res=28 precision=bf16");
   gchar *device = nullptr, *precision = nullptr;
@@ -1167,6 +1199,7 @@ static Suite* da3infer_suite() {
   tcase_add_test(life, a_remark_of_the_engine_warns_once);
   tcase_add_test(life, another_model_can_be_set_in_ready);
   tcase_add_test(life, the_model_is_not_loaded_again_for_nothing);
+  tcase_add_test(life, what_was_chosen_is_said);
   suite_add_tcase(suite, life);
   return suite;
 }

@@ -362,6 +362,9 @@ Da3Engine* new_engine(const Da3EngineConfig& config, const std::string& key, con
   info.focal_normalised = engine->number("focal", 0);
   info.parameters = 1;
   info.process_res = engine->number("process-res", 504);
+  info.performance_mode = config.performance_mode;
+  info.attention = config.attention == DA3_ATTENTION_AUTO ? DA3_ATTENTION_PLAIN : config.attention;
+  info.plan = "as the stub does";
   engine->worker = std::thread(work, engine);
   return engine;
 }

@@ -69,6 +69,23 @@ typedef enum {
   DA3_PRECISION_INT8 /* 8-bit linear layers in the backbone (a scale a channel and a token), the rest fp32; CPU */
 } Da3Precision;
 
+/* How attention is computed: the same up to rounding. */
+typedef enum {
+  DA3_ATTENTION_AUTO = 0,  /* the fastest on this device for this model, measured when it is loaded */
+  DA3_ATTENTION_PLAIN,     /* explicit products, everywhere */
+  DA3_ATTENTION_FUSED,     /* LibTorch's scaled_dot_product_attention, which chooses by itself; LibTorch 2 */
+  DA3_ATTENTION_FLASH,     /* CUDA, capability 8.0, half precision */
+  DA3_ATTENTION_EFFICIENT, /* CUDA: memory-efficient */
+  DA3_ATTENTION_CUDNN      /* CUDA, capability 8.0, half precision */
+} Da3Attention;
+
+/* How much an engine spends for speed: docs/policies.md lists the settings. */
+typedef enum {
+  DA3_PERFORMANCE_BALANCED = 0,
+  DA3_PERFORMANCE_MINIMAL, /* least memory, quickest start: nothing is measured, nothing is kept twice */
+  DA3_PERFORMANCE_MAX      /* most throughput: longer measurements, larger batches; TF32 on CUDA */
+} Da3PerformanceMode;
+
 typedef enum {
   DA3_REF_VIEW_FIRST = 0,
   DA3_REF_VIEW_MIDDLE,
@@ -100,7 +117,7 @@ typedef struct {
   uint32_t struct_size;   /* sizeof(Da3EngineConfig) */
   const char *model;      /* file, folder, Hugging Face repository id, or synthetic:NAME[?seed=N] */
   const char *device;     /* "auto", "cpu", "cuda", "cuda:N", "mps"; NULL = auto */
-  Da3Precision precision; /* auto: bf16 or fp16 where the device is native in it, else fp32 */
+  Da3Precision precision; /* auto: the fastest that the device is native in, measured when the model is loaded */
   uint32_t max_batch;     /* most items put through the network together; 0 = the engine chooses */
   uint32_t threads;       /* CPU threads; 0 = all. Process-wide: the first engine that sets it wins */
   /* Remarks that are no errors ("not a trained model", "falling back to cpu"); may be NULL. Called from open(). */
@@ -123,6 +140,8 @@ typedef struct {
    * new limit). Called with `user` on the engine's worker thread, to every reference that had an item in that batch,
    * until close() has returned; must return soon; may be NULL. */
   void (*warning)(void *user, Da3ErrorCode code, const char *text);
+  Da3PerformanceMode performance_mode;
+  Da3Attention attention;
 } Da3EngineConfig;
 /* Up to `user`: the least that open() accepts. */
 #define DA3_ENGINE_CONFIG_SIZE_1 offsetof(Da3EngineConfig, memory_fraction)
@@ -145,6 +164,9 @@ typedef struct {
   uint64_t parameters;
   /* ---- since 0.2 */
   int32_t process_res; /* longest side that the model is meant for [px]: config.json's "process_res", else 504 */
+  Da3PerformanceMode performance_mode;
+  Da3Attention attention; /* what is really used */
+  const char *plan;       /* one line: what was chosen, and why */
 } Da3ModelInfo;
 
 /* One view: interleaved 8-bit RGB. Copied (normalised) when the batch starts; must stay valid until done(). */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "engine/checkpoint/checkpoint.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -13,6 +15,30 @@
 #include "engine/checkpoint/synthetic.h"
 
 namespace da3 {
+
+// Tells whether a file is still the one that was read.
+struct Checkpoint::Stamp {
+  explicit Stamp(std::string file) : path(std::move(file)) {
+    struct stat s {};
+    if (::stat(path.c_str(), &s) != 0) return;
+    device = uint64_t(s.st_dev);
+    inode = uint64_t(s.st_ino);
+    size = int64_t(s.st_size);
+#if defined(__APPLE__)
+    changed = int64_t(s.st_mtimespec.tv_sec) * 1'000'000'000 + s.st_mtimespec.tv_nsec;
+#else
+    changed = int64_t(s.st_mtim.tv_sec) * 1'000'000'000 + s.st_mtim.tv_nsec;
+#endif
+  }
+  bool is_current() const {
+    return size >= 0 && *this == Stamp(path);
+  }
+  bool operator==(const Stamp&) const = default;
+
+  std::string path;
+  uint64_t device = 0, inode = 0;
+  int64_t size = -1, changed = 0;
+};
 
 struct Checkpoint::Mapping {
   explicit Mapping(const std::string& path) : file(path) {}
@@ -40,6 +66,7 @@ class CheckpointReader {
   explicit CheckpointReader(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   void read_file(const std::string& path) {
+    checkpoint_.stamps_.emplace_back(path);
     auto mapping = std::make_shared<Checkpoint::Mapping>(path);
     safetensors::Header header = safetensors::parse(mapping->file.bytes(), path);
     for (auto& [name, view] : header.tensors) {
@@ -55,6 +82,7 @@ class CheckpointReader {
 
   void read_shards(const std::string& index) {
     std::map<std::string, std::string> shard_of;
+    checkpoint_.stamps_.emplace_back(index);
     {
       const safetensors::MappedFile file(index);
       shard_of = safetensors::parse_index(file.bytes(), index);
@@ -92,6 +120,7 @@ class CheckpointReader {
   }
 
   void read_config(const std::string& path) {
+    checkpoint_.stamps_.emplace_back(path);
     const safetensors::MappedFile file(path);
     safetensors::require_json(file.bytes(), path);
     checkpoint_.config_json_ = std::string(file.bytes());
@@ -102,9 +131,27 @@ class CheckpointReader {
 };
 
 std::shared_ptr<Checkpoint> Checkpoint::open(const std::string& model) {
-  return CheckpointReader::read(locate(model));
+  static std::mutex lock;
+  static std::map<std::string, std::weak_ptr<Checkpoint>> open_ones;
+  const Location location = locate(model);
+  const std::string key =
+      location.weights + "\n" + location.config + "\n" + location.source + "\n" + location.licence;
+  {
+    const std::lock_guard<std::mutex> guard(lock);
+    const auto found = open_ones.find(key);
+    const auto checkpoint = found == open_ones.end() ? nullptr : found->second.lock();
+    if (checkpoint && std::all_of(checkpoint->stamps_.begin(), checkpoint->stamps_.end(),
+                                  [](const Stamp& stamp) { return stamp.is_current(); }))
+      return checkpoint;
+  }
+  auto checkpoint = CheckpointReader::read(location);
+  const std::lock_guard<std::mutex> guard(lock);
+  std::erase_if(open_ones, [](const auto& entry) { return entry.second.expired(); });
+  open_ones[key] = checkpoint;
+  return checkpoint;
 }
 
+Checkpoint::Checkpoint() = default;
 Checkpoint::~Checkpoint() = default;
 
 namespace {
@@ -137,7 +184,12 @@ void Checkpoint::forget_pages() const {
   for (const auto& mapping : mappings_) mapping->file.forget_pages();
 }
 
-std::string Checkpoint::hash() const {
+const std::string& Checkpoint::hash() const {
+  std::call_once(hashed_, [this] { hash_ = compute_hash(); });
+  return hash_;
+}
+
+std::string Checkpoint::compute_hash() const {
   constexpr size_t kSample = 256;  // bytes from the begin, the middle and the end of a tensor
   for (const auto& mapping : mappings_) mapping->file.read_ahead(false);
   Hasher hasher;

@@ -5,10 +5,12 @@
 // What may be given as "model":
 //   a file           *.safetensors (config.json beside it is read when there), or *.safetensors.index.json
 //   a folder         with model.safetensors, or model.safetensors.index.json and its shards; config.json
-//   a repository id  owner/name[@revision]: looked up in the local Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
-//                    $XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub), newest refs/main snapshot; never
-//                    fetched from the network
-//   da3-demo         the checkpoint that ships, as does ""; looked for in the folders of $DA3_MODEL_PATH, then
+//   a repository id  owner/name[@revision]: looked up in the local Hugging Face cache ($HF_HUB_CACHE,
+//   $HF_HOME/hub,
+//                    $XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub), newest refs/main snapshot;
+//                    never fetched from the network
+//   da3-demo         the checkpoint that ships, as does ""; looked for in the folders of $DA3_MODEL_PATH,
+//   then
 //                    where gst-da3 is installed
 //   synthetic:NAME[?seed=N]  any built-in configuration, filled by a formula (synthetic.h)
 // A path that exists wins over a repository id; ./da3-demo is a path.
@@ -18,6 +20,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,9 +45,11 @@ struct TensorView {
 // PROT_READ) and reads only their headers; the weights stay in the page cache.
 class Checkpoint {
  public:
-  // Throws EngineError: NOT_FOUND, OPEN_READ, or WRONG_TYPE for what is no safetensors (HTML page, git LFS pointer,
-  // pickle, header longer than the file, offsets outside the file or not matching dtype and shape, overlapping or
-  // duplicate tensors, shard missing). The message names file, what is wrong and what to do.
+  // Throws EngineError: NOT_FOUND, OPEN_READ, or WRONG_TYPE for what is no safetensors (HTML page, git LFS
+  // pointer, pickle, header longer than the file, offsets outside the file or not matching dtype and shape,
+  // overlapping or duplicate tensors, shard missing). The message names file, what is wrong and what to do.
+  // While somebody holds the checkpoint and its files are as they were, the same one is given out.
+  // Thread-safe.
   static std::shared_ptr<Checkpoint> open(const std::string& model);
 
   ~Checkpoint();
@@ -61,14 +66,20 @@ class Checkpoint {
   // SPDX id if the source is one of the official repositories (by id, folder name or cache path), else "".
   const std::string& licence() const { return licence_; }
   // 16 hexadecimal digits over names, dtypes, shapes and sampled content of all tensors.
-  std::string hash() const;
-  // For when weights have been copied elsewhere: their pages need not count as memory of this process any more.
-  // Views stay valid. Thread-safe.
+  // Computed once. Thread-safe.
+  const std::string& hash() const;
+  // For when weights have been copied elsewhere: their pages need not count as memory of this process any
+  // more. Views stay valid. Thread-safe.
   void forget_pages() const;
 
  private:
   struct Mapping;
-  Checkpoint() = default;
+  struct Stamp;
+  Checkpoint();
+  std::string compute_hash() const;
+  std::vector<Stamp> stamps_;  // of all files that were read
+  mutable std::once_flag hashed_;
+  mutable std::string hash_;
   std::vector<std::shared_ptr<Mapping>> mappings_;
   std::map<std::string, TensorView> tensors_;
   std::map<std::string, std::string> metadata_;
@@ -79,18 +90,18 @@ class Checkpoint {
   friend class CheckpointReader;
 };
 
-// Renames keys of upstream's training checkpoints to the published ones (utils/model_loading.py), and adds the
-// "model." prefix where it is missing. Returns the published name; official names come back unchanged.
+// Renames keys of upstream's training checkpoints to the published ones (utils/model_loading.py), and adds
+// the "model." prefix where it is missing. Returns the published name; official names come back unchanged.
 std::string published_key(const std::string& key);
 
-// published_key() for all tensors of a checkpoint: published name -> stored name. Training checkpoints hold an unused
-// camera token beside the one that took its place ("camera_token_extra"): the latter wins, as upstream. Throws
-// EngineError(WRONG_TYPE) when two other tensors claim the same name.
+// published_key() for all tensors of a checkpoint: published name -> stored name. Training checkpoints hold
+// an unused camera token beside the one that took its place ("camera_token_extra"): the latter wins, as
+// upstream. Throws EngineError(WRONG_TYPE) when two other tensors claim the same name.
 std::map<std::string, std::string> published_keys(const std::map<std::string, TensorView>& tensors);
 
-// The shared LayerNorm of the ray branch: DualDPT's output_conv2_aux.{0..3}.2.{weight,bias} are one module, stored once
-// (in official files under level 0). Returns the names under which the pair for `key` may be stored, `key` first; empty
-// when `key` is not one of them. Honours `metadata` (alias -> stored name).
+// The shared LayerNorm of the ray branch: DualDPT's output_conv2_aux.{0..3}.2.{weight,bias} are one module,
+// stored once (in official files under level 0). Returns the names under which the pair for `key` may be
+// stored, `key` first; empty when `key` is not one of them. Honours `metadata` (alias -> stored name).
 std::vector<std::string> shared_norm_candidates(const std::string& key,
                                                 const std::map<std::string, std::string>& metadata);
 

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "engine/network/attention.h"
+
 namespace da3 {
 
 RopeTable make_rope_table(const Tensor& positions, int64_t head_width) {
@@ -32,6 +34,7 @@ Tensor apply_rope(const Tensor& x, const RopeTable& table) {
 
 Block::Block(const Scope& s, const BlockShape& shape)
     : shape_(shape),
+      attention_(s.placement().attention),
       norm1_(s / "norm1", shape.width, shape.norm_eps),
       norm2_(s / "norm2", shape.width, shape.norm_eps),
       qkv_(s / "attn" / "qkv", shape.width, 3 * shape.width),
@@ -66,7 +69,7 @@ Tensor Block::attend(const Tensor& x, const RopeTable& rope) const {
     q = apply_rope(q.to(at::kFloat), rope);
     k = apply_rope(k.to(at::kFloat), rope);
   }
-  const Tensor out = attention(q.to(v.scalar_type()), k.to(v.scalar_type()), v);
+  const Tensor out = attention(q.to(v.scalar_type()), k.to(v.scalar_type()), v, attention_);
   return out.transpose(1, 2).reshape({batch, tokens, width});
 }
 

@@ -43,6 +43,7 @@ class Block {
   Tensor hidden(const Tensor& x) const;
 
   BlockShape shape_;
+  Da3Attention attention_ = DA3_ATTENTION_AUTO;
   LayerNorm norm1_, norm2_, q_norm_, k_norm_;
   Linear qkv_, proj_, fc1_, fc2_;  // proj_ and fc2_ with LayerScale
 };

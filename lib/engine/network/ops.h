@@ -21,7 +21,7 @@ class Linear {
   Linear() = default;
   Linear(const Scope& s, int64_t in, int64_t out)
       : weight_(s.take_compute("weight", {out, in})), bias_(s.take_compute("bias", {out})) {
-    pack(s.placement().int8);
+    pack(s.placement());
   }
   // The same with its output multiplied by `scale` [out], which must stay what it is.
   Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale);
@@ -35,7 +35,7 @@ class Linear {
   Tensor add_to(const Tensor& base, const Tensor& x) const;
 
  private:
-  void pack(bool int8);
+  void pack(const Placement& placement);
   Tensor weight_, bias_;  // undefined once they are packed
   Tensor scale_;          // defined where it could not be multiplied into the weights
   at::ScalarType type_ = at::kFloat;
@@ -83,8 +83,5 @@ inline Tensor resize_bilinear(const Tensor& x, int64_t height, int64_t width) {
   if (x.size(2) == height && x.size(3) == width) return x;
   return at::upsample_bilinear2d(x, {height, width}, /*align_corners=*/true);
 }
-
-// softmax(q k^T / sqrt(d)) v for [batch, heads, tokens, d].
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v);
 
 }  // namespace da3

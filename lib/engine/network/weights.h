@@ -82,6 +82,8 @@ struct Placement {
   at::Device device = at::kCPU;
   at::ScalarType compute = at::kFloat;  // of linear layers, convolutions and attention in the backbone
   bool int8 = false;                    // linear layers of the backbone in 8 bits (CPU)
+  bool prepack = true;  // lay weights out for the CPU's kernels: faster, and a second copy of the weights
+  Da3Attention attention = DA3_ATTENTION_AUTO;
 };
 
 // A source plus the key prefix of a module.
@@ -92,7 +94,12 @@ class Scope {
   Scope operator/(const std::string& name) const { return Scope(*source_, prefix_ + name + ".", placement_); }
   Scope operator/(int index) const { return *this / std::to_string(index); }
   // The same part computed in float32 (heads, cameras).
-  Scope in_float() const { return Scope(*source_, prefix_, {placement_.device, at::kFloat}); }
+  Scope in_float() const {
+    Placement p = placement_;
+    p.compute = at::kFloat;
+    p.int8 = false;
+    return Scope(*source_, prefix_, p);
+  }
 
   // On the part's device; float32.
   Tensor take(const std::string& name, const std::vector<int64_t>& shape) const {

@@ -114,6 +114,9 @@ void fill_info(Da3Engine* engine) {
   info.focal_normalised = m.config.focal_normalised;
   info.parameters = m.parameters;
   info.process_res = m.config.process_res;
+  info.performance_mode = m.plan.mode;
+  info.attention = m.plan.attention;
+  info.plan = m.plan.text.c_str();
 }
 
 void check(const Da3EngineConfig& config) {
@@ -124,6 +127,12 @@ void check(const Da3EngineConfig& config) {
   const int precision = number_in(config.precision);
   if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_INT8)
     throw EngineError(DA3_ERROR_SETTINGS, "There is no precision number " + std::to_string(precision) + ".");
+  const int mode = number_in(config.performance_mode), attention = number_in(config.attention);
+  if (mode < DA3_PERFORMANCE_BALANCED || mode > DA3_PERFORMANCE_MAX)
+    throw EngineError(DA3_ERROR_SETTINGS,
+                      "There is no performance mode number " + std::to_string(mode) + ".");
+  if (attention < DA3_ATTENTION_AUTO || attention > DA3_ATTENTION_CUDNN)
+    throw EngineError(DA3_ERROR_SETTINGS, "There is no attention number " + std::to_string(attention) + ".");
   if (!(config.memory_fraction >= 0 && config.memory_fraction <= 1))
     throw EngineError(DA3_ERROR_SETTINGS, "memory-fraction is " + std::to_string(config.memory_fraction) +
                                               "; give a part of the free memory, above 0 and at most 1.");
@@ -148,7 +157,8 @@ Da3Engine* open_engine(const Da3EngineConfig* given, Da3Error* error) {
     if (!set_threads(config.threads))
       notice("The number of CPU threads was set by an earlier user of this process and stays as it is.");
     const ModelRequest request =
-        resolve_model(config.model, config.device ? config.device : "auto", config.precision);
+        resolve_model(config.model, config.device ? config.device : "auto",
+                      Wish{config.performance_mode, config.precision, config.attention});
     if (config.cache_memory_limit > 0) EngineCore::registry().set_limit(config.cache_memory_limit);
     auto engine = std::make_unique<Da3Engine>();
     engine->client = std::make_unique<Client>();

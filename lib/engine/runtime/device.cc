@@ -3,12 +3,19 @@
 
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #include <torch/version.h>
 
 #include <mutex>
 #include <sstream>
 
 #include "engine/api/engine_error.h"
+#include "engine/kernels/int8_linear.h"
+#include "engine/network/attention.h"
 
 namespace da3 {
 namespace {
@@ -25,20 +32,34 @@ size_t cuda_devices() {
   return at::hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0;
 }
 
-// Major compute capability, asked of the driver itself: that needs no CUDA headers and no link to the CUDA
-// runtime. 0 when it cannot be had.
+// 10 * major + minor compute capability, asked of the driver itself: that needs no CUDA headers and no link
+// to the CUDA runtime. 0 when it cannot be had.
 int cuda_capability(at::Device device) {
   void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!driver) return 0;
-  constexpr int kMajorAttribute = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+  constexpr int kMajorAttribute = 75, kMinorAttribute = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
   const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
   const auto get = reinterpret_cast<int (*)(int*, int)>(dlsym(driver, "cuDeviceGet"));
   const auto attribute = reinterpret_cast<int (*)(int*, int, int)>(dlsym(driver, "cuDeviceGetAttribute"));
-  int handle = 0, major = 0;
+  int handle = 0, major = 0, minor = 0;
   const bool ok = init && get && attribute && init(0) == 0 &&
                   get(&handle, device.has_index() ? device.index() : 0) == 0 &&
-                  attribute(&major, kMajorAttribute, handle) == 0;
-  return ok ? major : 0;
+                  attribute(&major, kMajorAttribute, handle) == 0 &&
+                  attribute(&minor, kMinorAttribute, handle) == 0;
+  return ok ? 10 * major + minor : 0;
+}
+
+// Products of bf16 in hardware; without them they are emulated and slow.
+bool cpu_has_bf16() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (1u << 22)) != 0;
+  return __builtin_cpu_supports("avx512bf16") || amx;
+#elif defined(__aarch64__) && defined(__linux__)
+  return (getauxval(AT_HWCAP2) & (1ul << 14)) != 0;  // HWCAP2_BF16
+#else
+  return false;
+#endif
 }
 
 at::Device parse(const std::string& name) {
@@ -81,27 +102,31 @@ at::Device select_device(const std::string& name) {
   return device;
 }
 
-Da3Precision select_precision(Da3Precision wanted, at::Device device) {
-  const int capability = device.is_cuda() ? cuda_capability(device) : 0;
-  if (wanted == DA3_PRECISION_AUTO) {
-    if (!device.is_cuda()) return DA3_PRECISION_FP32;
-    return capability >= 8 ? DA3_PRECISION_BF16 : capability >= 7 ? DA3_PRECISION_FP16 : DA3_PRECISION_FP32;
+DeviceTraits traits_of(at::Device device) {
+  DeviceTraits out;
+  out.name = device.str();
+  for (const Da3Attention kind : {DA3_ATTENTION_PLAIN, DA3_ATTENTION_FUSED, DA3_ATTENTION_FLASH,
+                                  DA3_ATTENTION_EFFICIENT, DA3_ATTENTION_CUDNN})
+    if (has_attention(kind)) out.attention.push_back(kind);
+  if (device.is_cuda()) {
+    out.kind = DeviceKind::cuda;
+    out.capability = cuda_capability(device);
+    out.native_fp16 = out.capability >= 70;
+    out.native_bf16 = out.capability >= 80;
+  } else if (device.type() == at::DeviceType::MPS) {
+    out.kind = DeviceKind::mps;
+    out.native_fp16 = true;
+  } else {
+    out.native_bf16 = cpu_has_bf16();
+    out.native_int8 = kernels::Int8Linear::instruction_set() != std::string("plain");
   }
-  if (wanted == DA3_PRECISION_FP16 && device.is_cpu())
-    throw EngineError(DA3_ERROR_UNSUPPORTED,
-                      "precision=fp16 is not supported on the CPU. Use precision=bf16, fp32 or auto.");
-  if (wanted == DA3_PRECISION_INT8 && !device.is_cpu())
-    throw EngineError(DA3_ERROR_UNSUPPORTED,
-                      "precision=int8 is for the CPU only. Use precision=bf16, fp16 or auto on this device.");
-  if (wanted == DA3_PRECISION_BF16 && device.type() == at::DeviceType::MPS)
-    throw EngineError(DA3_ERROR_UNSUPPORTED,
-                      "precision=bf16 is not supported on MPS. Use precision=fp16, fp32 or auto.");
-  if (wanted == DA3_PRECISION_BF16 && device.is_cuda() && capability > 0 && capability < 8)
-    throw EngineError(
-        DA3_ERROR_UNSUPPORTED,
-        "precision=bf16 needs a GPU of compute capability 8.0 or newer; on this one it would be "
-        "emulated. Use precision=fp16, fp32 or auto.");
-  return wanted;
+  return out;
+}
+
+Da3Precision select_precision(Da3Precision wanted, at::Device device) {
+  const DeviceTraits traits = traits_of(device);
+  check_precision(wanted, traits);
+  return wanted == DA3_PRECISION_AUTO ? make_policy(DA3_PERFORMANCE_MINIMAL, traits).quick_precision : wanted;
 }
 
 at::ScalarType scalar_type_of(Da3Precision precision) {
@@ -112,21 +137,6 @@ at::ScalarType scalar_type_of(Da3Precision precision) {
       return at::kBFloat16;
     default:
       return at::kFloat;
-  }
-}
-
-const char* name_of(Da3Precision precision) {
-  switch (precision) {
-    case DA3_PRECISION_FP16:
-      return "fp16";
-    case DA3_PRECISION_BF16:
-      return "bf16";
-    case DA3_PRECISION_FP32:
-      return "fp32";
-    case DA3_PRECISION_INT8:
-      return "int8";
-    default:
-      return "auto";
   }
 }
 

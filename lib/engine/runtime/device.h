@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "engine/api/engine.h"
+#include "engine/runtime/policy.h"
 
 namespace da3 {
 
@@ -16,12 +16,14 @@ namespace da3 {
 // Throws EngineError: DEVICE when this LibTorch or machine lacks it, SETTINGS for another word.
 at::Device select_device(const std::string& name);
 
-// Throws EngineError(UNSUPPORTED) for a precision the device cannot compute in.
-// auto: fp32 on CPU and MPS; on CUDA bf16 from compute capability 8.0, fp16 from 7.0, else fp32.
+// What `device` really has, asked of the processor or the driver.
+DeviceTraits traits_of(at::Device device);
+
+// Throws EngineError(UNSUPPORTED) for a precision the device cannot compute in. auto: by the table, without
+// measuring (make_plan() measures).
 Da3Precision select_precision(Da3Precision wanted, at::Device device);
 
 at::ScalarType scalar_type_of(Da3Precision precision);
-const char* name_of(Da3Precision precision);
 
 // No TF32, deterministic convolution choice: for comparison with recorded results. Process-wide.
 void set_exact_arithmetic();

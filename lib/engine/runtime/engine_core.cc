@@ -14,8 +14,6 @@ namespace da3 {
 namespace {
 
 constexpr int64_t kLookInterval = 250'000'000;  // ns between two looks at the free memory
-// Beyond these no network of this family gains.
-constexpr uint32_t kLimitCpu = 8, kLimitGpu = 32;
 
 // Runs `body`; when memory runs out and there are models that nobody uses, once more without those.
 template <typename Body>
@@ -30,15 +28,39 @@ auto with_room(Body&& body) -> decltype(body()) {
   return body();
 }
 
+// The settings of a policy that LibTorch only has for the whole process, for the time of a pass.
+class ScopedMath {
+ public:
+  explicit ScopedMath(const Model& model) : on_(model.device.is_cuda()) {
+    if (!on_) return;
+    auto& context = at::globalContext();
+    benchmark_ = context.benchmarkCuDNN();
+    blas_ = context.allowTF32CuBLAS();
+    cudnn_ = context.allowTF32CuDNN();
+    set(model.plan.policy.choose_convolutions, model.plan.policy.tf32, model.plan.policy.tf32);
+  }
+  ~ScopedMath() {
+    if (on_) set(benchmark_, blas_, cudnn_);
+  }
+  ScopedMath(const ScopedMath&) = delete;
+  ScopedMath& operator=(const ScopedMath&) = delete;
+
+ private:
+  static void set(bool benchmark, bool blas, bool cudnn) {
+    auto& context = at::globalContext();
+    context.setBenchmarkCuDNN(benchmark);
+    context.setAllowTF32CuBLAS(blas);
+    context.setAllowTF32CuDNN(cudnn);
+  }
+  const bool on_;
+  bool benchmark_ = false, blas_ = false, cudnn_ = false;
+};
+
 }  // namespace
 
 Registry<EngineCore>& EngineCore::registry() {
   static auto* const registry = new Registry<EngineCore>;
   return *registry;
-}
-
-uint32_t EngineCore::limit_of(at::Device device) {
-  return device.is_cpu() ? kLimitCpu : kLimitGpu;
 }
 
 uint64_t EngineCore::bytes_of(uint64_t parameters, Da3Precision precision) {
@@ -48,19 +70,22 @@ uint64_t EngineCore::bytes_of(uint64_t parameters, Da3Precision precision) {
 
 std::shared_ptr<EngineCore> EngineCore::acquire(const ModelRequest& request, const Notice& notice,
                                                 const Progress& progress) {
-  uint64_t parameters = 0;
-  for (const KeyShape& k : network_keys(request.config)) {
-    uint64_t n = 1;
-    for (const int64_t side : k.shape) n *= uint64_t(side);
-    parameters += n;
-  }
-  return registry().acquire(request.key(), bytes_of(parameters, request.precision), [&] {
+  const auto bytes = [&request] {
+    uint64_t parameters = 0;
+    for (const KeyShape& k : network_keys(request.config)) {
+      uint64_t n = 1;
+      for (const int64_t side : k.shape) n *= uint64_t(side);
+      parameters += n;
+    }
+    return bytes_of(parameters, request.precision);
+  };
+  return registry().acquire(request.key(), bytes, [&] {
     return with_room([&] { return std::make_shared<EngineCore>(load_model(request, notice, progress)); });
   });
 }
 
 EngineCore::EngineCore(std::shared_ptr<const Model> model)
-    : model_(std::move(model)), worker_(parts(), limit_of(model_->device)) {}
+    : model_(std::move(model)), worker_(parts(), model_->plan.policy.batch_limit) {}
 
 BatchWorker::Parts EngineCore::parts() {
   BatchWorker::Parts parts;
@@ -95,6 +120,7 @@ DeviceMemory EngineCore::memory() const {
 
 std::vector<Da3Result*> EngineCore::run(const std::vector<Item>& items, uint64_t* bytes) {
   const PassMemory memory(model_->device);
+  const ScopedMath math(*model_);
   std::vector<std::unique_ptr<ResultPlanes>> planes;
   try {
     planes = infer_batch(*model_, items);

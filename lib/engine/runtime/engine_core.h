@@ -25,7 +25,7 @@ class EngineCore {
   const BatchFormer& queue() const { return worker_.queue(); }
   BatchWorker& worker() { return worker_; }
   // Largest batch that is learned by itself.
-  uint32_t limit() const { return limit_of(model_->device); }
+  uint32_t limit() const { return model_->plan.policy.batch_limit; }
 
   // Part of the free memory that passes may take, 0..1.
   void set_memory_fraction(float fraction) { memory_fraction_ = fraction; }
@@ -41,7 +41,6 @@ class EngineCore {
                                              const Progress& progress);
 
  private:
-  static uint32_t limit_of(at::Device device);
   static uint64_t bytes_of(uint64_t parameters, Da3Precision precision);
   BatchWorker::Parts parts();
   std::vector<Da3Result*> run(const std::vector<Item>& items, uint64_t* bytes);

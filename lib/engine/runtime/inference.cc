@@ -3,6 +3,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <new>
@@ -78,9 +79,11 @@ void add_known_cameras(const std::vector<Item>& items, NetworkOptions* options) 
   }
 }
 
-NetworkOptions make_options(const std::vector<Item>& items) {
+NetworkOptions make_options(const Model& model, const std::vector<Item>& items) {
   const Item& first = items.front();
   NetworkOptions options;
+  options.head_chunk =
+      std::max<int64_t>(1, model.plan.policy.head_pixels / (int64_t(first.width) * int64_t(first.height)));
   options.ref_view_strategy = first.ref_view_strategy;
   options.use_ray_pose = first.use_ray_pose;
   options.want_ray = (first.outputs & DA3_OUTPUT_RAY) != 0;
@@ -160,7 +163,7 @@ std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const
   std::vector<std::unique_ptr<ResultPlanes>> results;
   try {
     const Tensor images = make_images(items).to(model.device);
-    const NetworkOutput out = model.network->forward(images, make_options(items), {});
+    const NetworkOutput out = model.network->forward(images, make_options(model, items), {});
     for (size_t b = 0; b < items.size(); ++b) {
       results.push_back(take_item(out, items[b], int64_t(b), model.config.nested()));
       align_to_known_cameras(out, items[b], int64_t(b), results.back().get());

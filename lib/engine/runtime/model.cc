@@ -99,10 +99,11 @@ class CountedWeights : public WeightSource {
 }  // namespace
 
 std::string ModelRequest::key() const {
-  return hash + "/" + fingerprint(config) + "/" + device.str() + "/" + name_of(precision);
+  return hash + "/" + fingerprint(config) + "/" + device.str() + "/" + name_of(precision) + "/" +
+         name_of(plan.attention) + "/" + name_of(plan.mode);
 }
 
-ModelRequest resolve_model(const std::string& model, const std::string& device, Da3Precision precision) {
+ModelRequest resolve_model(const std::string& model, const std::string& device, const Wish& wish) {
   ModelRequest out;
   if (model.rfind(kSynthetic, 0) == 0) {
     parse_synthetic(model, &out);
@@ -113,7 +114,8 @@ ModelRequest resolve_model(const std::string& model, const std::string& device, 
     out.hash = out.checkpoint->hash();
   }
   out.device = select_device(device);
-  out.precision = select_precision(precision, out.device);
+  out.plan = make_plan(out.config, out.hash, out.device, wish);
+  out.precision = out.plan.precision;
   return out;
 }
 
@@ -124,13 +126,18 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
   model->checkpoint = request.checkpoint;
   model->device = request.device;
   model->precision = request.precision;
+  model->plan = request.plan;
   model->source = request.source;
   model->hash = request.hash;
   model->synthetic = request.checkpoint == nullptr;
   const auto keys = network_keys(request.config);
   model->parameters = count_parameters(keys);
-  const Placement placement{request.device, scalar_type_of(request.precision),
-                            request.precision == DA3_PRECISION_INT8};
+  Placement placement;
+  placement.device = request.device;
+  placement.compute = scalar_type_of(request.precision);
+  placement.int8 = request.precision == DA3_PRECISION_INT8;
+  placement.prepack = request.plan.policy.prepack;
+  placement.attention = request.plan.attention;
   if (placement.int8 && notice && kernels::Int8Linear::instruction_set() == std::string("plain"))
     notice("This processor has no 8-bit dot products (AVX-512 VNNI): precision=int8 is exact but slow here.");
   if (model->synthetic) {

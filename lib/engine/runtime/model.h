@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/network/network.h"
+#include "engine/runtime/plan.h"
 
 namespace da3 {
 
@@ -17,6 +18,7 @@ struct Model {
   std::shared_ptr<const Checkpoint> checkpoint;  // keeps the mapped weights alive; null for synthetic ones
   at::Device device = at::kCPU;
   Da3Precision precision = DA3_PRECISION_FP32;
+  Plan plan;
   std::string source, hash, licence;
   bool synthetic = false;
   uint64_t parameters = 0;
@@ -28,17 +30,18 @@ struct ModelRequest {
   ModelConfig config;
   uint64_t seed = 0;
   at::Device device = at::kCPU;
-  Da3Precision precision = DA3_PRECISION_FP32;
+  Da3Precision precision = DA3_PRECISION_FP32;  // the plan's
+  Plan plan;
   std::string source, hash;
-  // Same weights, configuration, device and precision.
+  // Same weights, configuration, device, precision, attention and performance mode.
   std::string key() const;
 };
 
 using Notice = std::function<void(const std::string&)>;
 using Progress = std::function<void(double)>;  // 0..1
 
-// Opens headers and configuration; throws EngineError.
-ModelRequest resolve_model(const std::string& model, const std::string& device, Da3Precision precision);
+// Opens headers and configuration, and decides what is left to choose; throws EngineError.
+ModelRequest resolve_model(const std::string& model, const std::string& device, const Wish& wish);
 // Builds the network; throws EngineError. `notice` gets remarks that are no errors. Both may be empty.
 std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice,
                                         const Progress& progress = {});

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "engine/runtime/batch_former.h"
@@ -48,24 +49,31 @@ class Registry {
 
   // The value of `key`: the one there is, or what `load` makes. Whoever asks while it is loaded waits and
   // gets the same value, or the same exception; a failure is not kept. `bytes` is what the value counts for
-  // while nobody uses it. Give it back with release().
-  std::shared_ptr<Value> acquire(const std::string& key, uint64_t bytes, const Load& load) {
+  // while nobody uses it: a number, or a function that says it when the value has to be made. Give it back
+  // with release().
+  template <typename Bytes>
+  std::shared_ptr<Value> acquire(const std::string& key, const Bytes& bytes, const Load& load) {
     std::unique_lock<std::mutex> guard(lock_);
     const auto found = slots_.find(key);
     if (found != slots_.end()) return join(found->second, guard);
     const auto slot = std::make_shared<Slot>();
-    slot->bytes = bytes;
     slot->users = 1;
     slots_[key] = slot;
     guard.unlock();
     std::shared_ptr<Value> value;
     std::exception_ptr failure;
+    uint64_t size = 0;
     try {
+      if constexpr (std::is_invocable_v<Bytes>)
+        size = bytes();
+      else
+        size = uint64_t(bytes);
       value = load();
     } catch (...) {
       failure = std::current_exception();
     }
     guard.lock();
+    slot->bytes = size;
     slot->value = value;
     slot->failure = failure;
     slot->loading = false;

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+//
+// softmax(q k^T / sqrt(d)) v, by several back ends. All give the same up to rounding; which is fastest
+// depends on the device and the shape, so it is measured (runtime/plan.h).
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "engine/api/engine.h"
+
+namespace da3 {
+
+// Whether this LibTorch has the back end at all (its operator is registered); whether a device and a type can
+// run it shows when it is called.
+bool has_attention(Da3Attention kind);
+
+// q, k, v: [batch, heads, tokens, d], equal types; the result in the same type. AUTO is what the library
+// chooses by itself, PLAIN for training on the CPU, where the fused kernel's backward pass is slower. Throws
+// c10::Error when the back end cannot run on this device or type.
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     Da3Attention kind = DA3_ATTENTION_AUTO);
+
+}  // namespace da3

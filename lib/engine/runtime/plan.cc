@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT
+#include "engine/runtime/plan.h"
+
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "engine/network/attention.h"
+#include "engine/network/block.h"
+#include "engine/runtime/device.h"
+
+namespace da3 {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A measurement ends early once it has taken so long.
+constexpr double kLongEnough = 0.5;  // seconds
+
+template <typename Kind>
+struct Candidate {
+  Kind kind;
+  double milliseconds;
+};
+
+// Values that cost what real ones cost.
+class PlainWeights : public WeightSource {
+ public:
+  Tensor take(const std::string&, const std::vector<int64_t>& shape) override {
+    return at::full(shape, shape.size() > 1 ? 0.01 : 0.5, at::TensorOptions(at::kFloat));
+  }
+  void declare(const std::string&, const std::vector<int64_t>&) override {}
+};
+
+Tensor some_values(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t side : shape) count *= side;
+  return at::arange(count, at::TensorOptions(at::kFloat)).mul_(0.37).sin_().view(shape);
+}
+
+// A 16:9 picture at the size that the model is meant for.
+int64_t tokens_of(const ModelConfig& config) {
+  const int64_t columns = std::max(1, config.process_res / DA3_PATCH_SIZE);
+  return 1 + columns * std::max<int64_t>(1, columns * 9 / 16);
+}
+
+// The quickest of some calls; infinite when it cannot run here. The first call does not count.
+template <typename Body>
+double best_of(int repetitions, const Body& body) {
+  try {
+    const auto finish = [](const Tensor& t) { (void)t.flatten()[0].item<float>(); };  // waits for a GPU
+    finish(body());
+    double best = std::numeric_limits<double>::infinity(), spent = 0;
+    for (int i = 0; i < repetitions && spent < kLongEnough; ++i) {
+      const auto started = Clock::now();
+      finish(body());
+      const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
+      best = std::min(best, seconds);
+      spent += seconds;
+    }
+    return 1e3 * best;
+  } catch (const std::exception&) {
+    return std::numeric_limits<double>::infinity();
+  }
+}
+
+class Measurement {
+ public:
+  Measurement(const ModelConfig& config, at::Device device, const Policy& policy)
+      : config_(config.backbone), device_(device), policy_(policy), tokens_(tokens_of(config)) {}
+
+  std::vector<Candidate<Da3Precision>> precisions(Da3Attention attention) const {
+    const c10::InferenceMode inference;
+    std::vector<Candidate<Da3Precision>> out;
+    const Tensor x = some_values({1, tokens_, config_.width}).to(device_);
+    for (const Da3Precision precision : policy_.precisions) {
+      const double time = best_of(policy_.repetitions,
+                                  [&, block = block(precision, attention)] { return block->forward(x, {}); });
+      out.push_back({precision, time});
+    }
+    return out;
+  }
+
+  std::vector<Candidate<Da3Attention>> attentions(Da3Precision precision) const {
+    const c10::InferenceMode inference;
+    std::vector<Candidate<Da3Attention>> out;
+    const Tensor x = some_values({1, config_.heads, tokens_, config_.width / config_.heads})
+                         .to(device_, scalar_type_of(precision));
+    for (const Da3Attention kind : policy_.attentions)
+      out.push_back({kind, best_of(policy_.repetitions + 1, [&] { return attention(x, x, x, kind); })});
+    return out;
+  }
+
+  int64_t tokens() const { return tokens_; }
+
+ private:
+  std::shared_ptr<Block> block(Da3Precision precision, Da3Attention attention) const {
+    Placement placement;
+    placement.device = device_;
+    placement.compute = scalar_type_of(precision);
+    placement.prepack = policy_.prepack;
+    placement.attention = attention;
+    BlockShape shape;
+    shape.width = config_.width;
+    shape.heads = config_.heads;
+    shape.ffn_hidden = config_.ffn_hidden;
+    shape.swiglu = config_.swiglu;
+    PlainWeights weights;
+    return std::make_shared<Block>(Scope(weights, "", placement), shape);
+  }
+
+  const BackboneConfig& config_;
+  const at::Device device_;
+  const Policy& policy_;
+  const int64_t tokens_;
+};
+
+// The first that none behind it beats by `gain`.
+template <typename Kind>
+Kind choose(const std::vector<Candidate<Kind>>& candidates, double gain) {
+  size_t best = 0;
+  for (size_t i = 1; i < candidates.size(); ++i)
+    if (candidates[i].milliseconds < candidates[best].milliseconds * (1 - gain)) best = i;
+  return candidates[best].kind;
+}
+
+template <typename Kind>
+std::string times(const std::vector<Candidate<Kind>>& candidates) {
+  std::string out;
+  for (const Candidate<Kind>& c : candidates) {
+    char text[48];
+    if (c.milliseconds < 1e9)
+      std::snprintf(text, sizeof text, "%s %.2f ms", name_of(c.kind), c.milliseconds);
+    else
+      std::snprintf(text, sizeof text, "%s cannot run", name_of(c.kind));
+    out += (out.empty() ? "" : ", ") + std::string(text);
+  }
+  return out;
+}
+
+struct Answers {
+  std::optional<std::vector<Candidate<Da3Precision>>> precisions;
+  std::map<Da3Precision, std::vector<Candidate<Da3Attention>>> attentions;
+};
+
+std::string remaining_settings(const Policy& policy, Da3PerformanceMode mode, at::Device device) {
+  std::string out = std::string("; performance-mode ") + name_of(mode) + ": ";
+  out += policy.batch_limit == 1 ? "no batches" : "batches up to " + std::to_string(policy.batch_limit);
+  if (device.is_cpu())
+    out += std::string(", weights ") + (policy.prepack ? "laid out for the processor" : "as in the file") +
+           ", " + std::to_string(at::get_num_threads()) + " threads";
+  if (policy.tf32) out += ", TF32";
+  if (policy.choose_convolutions) out += ", convolutions measured";
+  return out;
+}
+
+}  // namespace
+
+Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish) {
+  static std::mutex lock;
+  static std::map<std::string, Answers> remembered;
+
+  const DeviceTraits traits = traits_of(device);
+  check_precision(wish.precision, traits);
+  check_attention(wish.attention, traits);
+  Plan plan;
+  plan.mode = wish.mode;
+  plan.policy = make_policy(wish.mode, traits);
+  const Policy& policy = plan.policy;
+  const bool measure = policy.repetitions > 0;
+  const Measurement measurement(config, device, policy);
+  const std::string block = "a block of " + std::to_string(measurement.tokens()) + " tokens";
+
+  const std::lock_guard<std::mutex> guard(lock);
+  Answers& answers = remembered[hash + "/" + device.str() + "/" + std::to_string(config.backbone.width) +
+                                "/" + std::to_string(measurement.tokens()) + "/" + name_of(wish.mode) + "/" +
+                                std::to_string(at::get_num_threads())];
+  std::string why;
+  if (wish.precision != DA3_PRECISION_AUTO) {
+    plan.precision = wish.precision;
+    why = "as asked";
+  } else if (policy.precisions.size() == 1) {
+    plan.precision = policy.precisions.front();
+    why = "the only one that is native here";
+  } else if (!measure) {
+    plan.precision = policy.quick_precision;
+    why = "not measured in this mode";
+  } else {
+    if (!answers.precisions)
+      answers.precisions = measurement.precisions(
+          wish.attention == DA3_ATTENTION_AUTO ? policy.quick_attention : wish.attention);
+    plan.precision = choose(*answers.precisions, policy.least_gain);
+    why = block + ": " + times(*answers.precisions);
+  }
+  plan.text = "precision " + std::string(name_of(plan.precision)) + " (" + why + ")";
+
+  if (wish.attention != DA3_ATTENTION_AUTO) {
+    plan.attention = wish.attention;
+    why = "as asked";
+  } else if (policy.attentions.size() == 1) {
+    plan.attention = policy.attentions.front();
+    why = "the only one that this LibTorch has here";
+  } else if (!measure) {
+    plan.attention = policy.quick_attention;
+    why = "not measured in this mode";
+  } else {
+    auto& known = answers.attentions[plan.precision];
+    if (known.empty()) known = measurement.attentions(plan.precision);
+    plan.attention = choose(known, policy.least_gain);
+    why = times(known);
+  }
+  plan.text += ", attention " + std::string(name_of(plan.attention)) + " (" + why + ")";
+  plan.text += remaining_settings(policy, wish.mode, device);
+  return plan;
+}
+
+}  // namespace da3

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+//
+// From "auto" to what really runs: the policy of the device (policy.h), and short measurements on the model's
+// own layer sizes where it leaves a choice.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "engine/network/config.h"
+#include "engine/runtime/policy.h"
+
+namespace da3 {
+
+struct Wish {
+  Da3PerformanceMode mode = DA3_PERFORMANCE_BALANCED;
+  Da3Precision precision = DA3_PRECISION_AUTO;
+  Da3Attention attention = DA3_ATTENTION_AUTO;
+};
+
+struct Plan {
+  Policy policy;
+  Da3PerformanceMode mode = DA3_PERFORMANCE_BALANCED;
+  Da3Precision precision = DA3_PRECISION_FP32;
+  Da3Attention attention = DA3_ATTENTION_PLAIN;  // never AUTO
+  std::string text;                              // one line: what was chosen, and why
+};
+
+// Thread-safe. Measurements (one transformer block of the model at its process size, some passes each) are
+// made once for each (`hash`, device, block size, mode, threads) in a process and remembered; one at a time.
+// Throws EngineError(UNSUPPORTED) for a wish that the device cannot fulfil.
+Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish);
+
+}  // namespace da3

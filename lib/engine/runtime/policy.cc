@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+#include "engine/runtime/policy.h"
+
+#include <algorithm>
+
+#include "engine/api/engine_error.h"
+
+namespace da3 {
+namespace {
+
+constexpr int64_t kTypicalPixels = 512 * 512;
+constexpr int kTensorCores = 70, kNativeBf16 = 80;  // CUDA compute capabilities
+
+std::vector<Da3Precision> precisions_of(const DeviceTraits& d) {
+  std::vector<Da3Precision> out = {DA3_PRECISION_FP32};
+  // bf16 before fp16: its range is that of float32, and no activation overflows.
+  if (d.native_bf16) out.push_back(DA3_PRECISION_BF16);
+  if (d.native_fp16 && d.kind != DeviceKind::cpu) out.push_back(DA3_PRECISION_FP16);
+  return out;
+}
+
+bool runs(Da3Attention kind, const DeviceTraits& d) {
+  if (std::find(d.attention.begin(), d.attention.end(), kind) == d.attention.end()) return false;
+  switch (kind) {
+    case DA3_ATTENTION_FLASH:
+    case DA3_ATTENTION_CUDNN:
+      return d.kind == DeviceKind::cuda && d.capability >= kNativeBf16;
+    case DA3_ATTENTION_EFFICIENT:
+      return d.kind == DeviceKind::cuda && d.capability >= 50;
+    default:
+      return true;
+  }
+}
+
+std::vector<Da3Attention> attentions_of(const DeviceTraits& d) {
+  std::vector<Da3Attention> out;
+  for (const Da3Attention kind : {DA3_ATTENTION_FUSED, DA3_ATTENTION_FLASH, DA3_ATTENTION_CUDNN,
+                                  DA3_ATTENTION_EFFICIENT, DA3_ATTENTION_PLAIN})
+    if (runs(kind, d)) out.push_back(kind);
+  return out;
+}
+
+Da3Precision quick_precision_of(const DeviceTraits& d) {
+  switch (d.kind) {
+    case DeviceKind::cuda:
+      return d.native_bf16 ? DA3_PRECISION_BF16 : d.native_fp16 ? DA3_PRECISION_FP16 : DA3_PRECISION_FP32;
+    case DeviceKind::mps:
+      return DA3_PRECISION_FP32;
+    default:
+      return d.native_bf16 ? DA3_PRECISION_BF16 : DA3_PRECISION_FP32;
+  }
+}
+
+std::string list(const std::vector<Da3Attention>& kinds) {
+  std::string out = "auto";
+  for (const Da3Attention kind : kinds) out += std::string(", ") + name_of(kind);
+  return out;
+}
+
+}  // namespace
+
+Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
+  Policy p;
+  p.precisions = precisions_of(d);
+  p.quick_precision = quick_precision_of(d);
+  p.attentions = attentions_of(d);
+  p.quick_attention = p.attentions.front();
+  const bool cpu = d.kind == DeviceKind::cpu, cuda = d.kind == DeviceKind::cuda;
+  switch (mode) {
+    case DA3_PERFORMANCE_MINIMAL:
+      break;
+    case DA3_PERFORMANCE_BALANCED:
+      p.repetitions = 2;
+      p.prepack = cpu;
+      p.head_pixels = (cpu ? 1 : 8) * kTypicalPixels;
+      p.batch_limit = cpu ? 8 : 32;
+      break;
+    case DA3_PERFORMANCE_MAX:
+      p.repetitions = 5;
+      p.least_gain = 0.02;
+      p.prepack = cpu;
+      p.tf32 = cuda && d.capability >= kNativeBf16;
+      p.choose_convolutions = cuda;
+      p.head_pixels = (cpu ? 2 : 32) * kTypicalPixels;
+      p.batch_limit = cpu ? 16 : 64;
+      break;
+  }
+  return p;
+}
+
+void check_precision(Da3Precision wanted, const DeviceTraits& d) {
+  if (wanted == DA3_PRECISION_FP16 && d.kind == DeviceKind::cpu)
+    throw EngineError(DA3_ERROR_UNSUPPORTED,
+                      "precision=fp16 is not supported on the CPU. Use precision=bf16, fp32 or auto.");
+  if (wanted == DA3_PRECISION_INT8 && d.kind != DeviceKind::cpu)
+    throw EngineError(DA3_ERROR_UNSUPPORTED,
+                      "precision=int8 is for the CPU only. Use precision=bf16, fp16 or auto on this device.");
+  if (wanted == DA3_PRECISION_BF16 && d.kind == DeviceKind::mps)
+    throw EngineError(DA3_ERROR_UNSUPPORTED,
+                      "precision=bf16 is not supported on MPS. Use precision=fp16, fp32 or auto.");
+  if (wanted == DA3_PRECISION_BF16 && d.kind == DeviceKind::cuda && d.capability > 0 &&
+      d.capability < kNativeBf16)
+    throw EngineError(
+        DA3_ERROR_UNSUPPORTED,
+        "precision=bf16 needs a GPU of compute capability 8.0 or newer; on this one it would be "
+        "emulated. Use precision=fp16, fp32 or auto.");
+  if (wanted == DA3_PRECISION_FP16 && d.kind == DeviceKind::cuda && d.capability > 0 &&
+      d.capability < kTensorCores)
+    throw EngineError(DA3_ERROR_UNSUPPORTED,
+                      "precision=fp16 needs a GPU of compute capability 7.0 or newer; on this one it is "
+                      "slower than fp32. Use precision=fp32 or auto.");
+}
+
+void check_attention(Da3Attention wanted, const DeviceTraits& d) {
+  if (wanted == DA3_ATTENTION_AUTO || runs(wanted, d)) return;
+  throw EngineError(DA3_ERROR_UNSUPPORTED, std::string("attention=") + name_of(wanted) + " cannot run on " +
+                                               d.name + " with this LibTorch. Use one of " +
+                                               list(attentions_of(d)) + ".");
+}
+
+const char* name_of(Da3Precision precision) {
+  switch (precision) {
+    case DA3_PRECISION_FP16:
+      return "fp16";
+    case DA3_PRECISION_BF16:
+      return "bf16";
+    case DA3_PRECISION_FP32:
+      return "fp32";
+    case DA3_PRECISION_INT8:
+      return "int8";
+    default:
+      return "auto";
+  }
+}
+
+const char* name_of(Da3Attention attention) {
+  switch (attention) {
+    case DA3_ATTENTION_PLAIN:
+      return "plain";
+    case DA3_ATTENTION_FUSED:
+      return "fused";
+    case DA3_ATTENTION_FLASH:
+      return "flash";
+    case DA3_ATTENTION_EFFICIENT:
+      return "efficient";
+    case DA3_ATTENTION_CUDNN:
+      return "cudnn";
+    default:
+      return "auto";
+  }
+}
+
+const char* name_of(Da3PerformanceMode mode) {
+  switch (mode) {
+    case DA3_PERFORMANCE_MINIMAL:
+      return "minimal";
+    case DA3_PERFORMANCE_MAX:
+      return "max";
+    default:
+      return "balanced";
+  }
+}
+
+}  // namespace da3
