@@ -71,6 +71,31 @@ void fill_rays(float* out, const Matrix34& c2w, const Matrix3& k, const SetDescr
   }
 }
 
+// Where the other view shows the middles of one view's patches.
+void fill_matches(int64_t* out, const ViewSet& set, size_t view, size_t other) {
+  const SetDescription& d = set.description;
+  const int rows = d.height / DA3_PATCH_SIZE, columns = d.width / DA3_PATCH_SIZE;
+  const size_t pixels = size_t(d.width) * size_t(d.height);
+  const float *depth = set.depth.data() + view * pixels, *other_depth = set.depth.data() + other * pixels;
+  const Matrix34 across = geometry::compose(set.extrinsics[other], geometry::invert(set.extrinsics[view]));
+  const Matrix3 &k = set.intrinsics[view], &l = set.intrinsics[other];
+  for (int i = 0; i < rows * columns; ++i) {
+    out[i] = -1;
+    const int x = i % columns * DA3_PATCH_SIZE + DA3_PATCH_SIZE / 2,
+              y = i / columns * DA3_PATCH_SIZE + DA3_PATCH_SIZE / 2;
+    const double z = depth[y * d.width + x];
+    if (z <= 0) continue;
+    const Eigen::Vector3d p(z * (x + 0.5 - k(0, 2)) / k(0, 0), z * (y + 0.5 - k(1, 2)) / k(1, 1), z);
+    const Eigen::Vector3d q = across.leftCols<3>() * p + across.col(3);
+    if (q.z() <= 0) continue;
+    const double u = l(0, 0) * q.x() / q.z() + l(0, 2), v = l(1, 1) * q.y() / q.z() + l(1, 2);
+    if (u < 0 || v < 0 || u >= d.width || v >= d.height) continue;
+    const double seen = other_depth[int(v) * d.width + int(u)];
+    if (std::abs(seen - q.z()) > 0.1 * q.z()) continue;  // something is in between
+    out[i] = int64_t(v) / DA3_PATCH_SIZE * columns + int64_t(u) / DA3_PATCH_SIZE;
+  }
+}
+
 // One set: fills its rows of the targets (on the CPU) and returns its scale.
 double fill_set(const ViewSet& set, float* ray, float* pose, float* extrinsics, float* intrinsics) {
   const SetDescription& d = set.description;
@@ -143,16 +168,21 @@ Targets make_targets(const Batch& batch, at::Device device) {
   Tensor ray = at::empty({b, d.views, rows, columns, 6}, options), pose = at::empty({b, d.views, 9}, options);
   t.extrinsics = at::empty({b, d.views, 3, 4}, options);
   t.intrinsics = at::empty({b, d.views, 3, 3}, options);
+  const int64_t patches = (d.height / DA3_PATCH_SIZE) * int64_t(d.width / DA3_PATCH_SIZE);
+  Tensor match = at::full({b, d.views, patches}, -1, at::TensorOptions(at::kLong));
   for (int64_t i = 0; i < b; ++i) {
     const ViewSet& set = batch[size_t(i)];
     const double scale = fill_set(set, ray[i].data_ptr<float>(), pose[i].data_ptr<float>(),
                                   t.extrinsics[i].data_ptr<float>(), t.intrinsics[i].data_ptr<float>());
+    for (int64_t v = 0; v < d.views && d.views > 1; ++v)
+      fill_matches(match[i][v].data_ptr<int64_t>(), set, size_t(v), v == 0 ? 1 : 0);
     float* to = depth[i].data_ptr<float>();
     for (size_t p = 0; p < set.depth.size(); ++p) to[p] = float(set.depth[p] / scale);
   }
   t.depth = depth.to(device);
   t.ray = ray.to(device);
   t.pose = pose.to(device);
+  t.match = match.to(device);
   t.valid = (t.depth > 0).to(at::kFloat);
   t.log_depth = at::where(t.depth > 0, t.depth, at::ones_like(t.depth)).log();
   t.farthest = t.depth.amax({1, 2, 3}, true).clamp_min(1e-3).log();

@@ -22,6 +22,9 @@ struct Targets {
   Tensor farthest;   // [B, 1, 1, 1], log of the largest depth of the set
   Tensor ray;        // [B, S, 8H/14, 8W/14, 6]: direction with z = 1 in its camera, origin
   Tensor pose;       // [B, S, 9], the pose encoding
+  // [B, S, H/14 * W/14] long: the patch of the first view (for the first: of the second) that shows what this
+  // patch has in its middle; -1 where it shows nothing of it, and for single views.
+  Tensor match;
   // Normalised as the camera encoder wants them, for steps with known cameras.
   Tensor extrinsics;  // [B, S, 3, 4]
   Tensor intrinsics;  // [B, S, 3, 3]
@@ -31,7 +34,7 @@ Targets make_targets(const Batch& batch, at::Device device);
 struct Losses {
   Tensor total;
   // For the log.
-  double depth = 0, gradient = 0, ray = 0, point = 0, camera = 0, sky = 0, probe = 0;
+  double depth = 0, gradient = 0, ray = 0, point = 0, camera = 0, sky = 0, probe = 0, match = 0;
 };
 // `out` with its ray map or without; without depth only the cameras count.
 Losses compute_losses(const NetworkOutput& out, const Targets& targets);

@@ -87,6 +87,7 @@ double deviation(const std::string& key, const std::vector<int64_t>& shape) {
       ends_with(key, "mlp.w3.weight"))
     return 0;
   if (contains(key, "resConfUnit") && contains(key, "conv2.weight")) return 0;
+  if (ends_with(key, ".descriptor")) return 1.0 / std::sqrt(fan_in);
   if (contains(key, "cam_dec.fc_") || contains(key, kProbePrefix)) return 0.002;
   if (contains(key, "output_conv2.2.weight") || contains(key, ".5.weight")) return 0.01;
   if (contains(key, "resize_layers.0") || contains(key, "resize_layers.1"))

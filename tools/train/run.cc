@@ -238,6 +238,7 @@ class Run {
     Losses losses = compute_losses(out, targets);
     const Tensor probe = replica.probes->loss(targets);
     losses.probe = probe.item<double>();
+    losses.match = replica.probes->last_match();
     losses.total = losses.total + probe;
     losses.total.backward();
     losses.total = losses.total.detach();
@@ -283,6 +284,7 @@ class Run {
                 {"norm", norm},
                 {"views", plan.views},
                 {"rate", plan.learning_rate}};
+    if (plan.views > 1) row["match"] = mean([](const Losses& l) { return l.match; });
     if (plan.maps) {
       row["depth"] = mean([](const Losses& l) { return l.depth; });
       row["gradient"] = mean([](const Losses& l) { return l.gradient; });
