@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -51,27 +52,33 @@ void plain_block(const Block& b, int64_t rows, int32_t* sums) {
 
 #define DA3_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 
+// Every loop over rows and vectors is unrolled, so that the sums stay in registers.
 template <int R>
 DA3_VNNI void vnni_rows(const Block& b, int32_t* sums) {
   __m512i a[R][3];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
     for (int v = 0; v < 3; ++v) a[r][v] = _mm512_setzero_si512();
   const uint8_t* w = b.weights;
   const int8_t* x = b.x;
-  for (int64_t g = 0; g < b.depth; ++g, w += kPanel * kGroup, x += kGroup) {
-    const __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 64),
-                  w2 = _mm512_loadu_si512(w + 128);
+  const int64_t stride = b.stride, depth = b.depth;
+  for (int64_t g = 0; g < depth; ++g, w += kPanel * kGroup, x += kGroup) {
+    __m512i panel[3];
+#pragma GCC unroll 3
+    for (int v = 0; v < 3; ++v) panel[v] = _mm512_loadu_si512(w + 64 * v);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       int32_t four;
-      __builtin_memcpy(&four, x + r * b.stride, 4);
+      __builtin_memcpy(&four, x + r * stride, 4);
       const __m512i xs = _mm512_set1_epi32(four);
-      a[r][0] = _mm512_dpbusd_epi32(a[r][0], w0, xs);
-      a[r][1] = _mm512_dpbusd_epi32(a[r][1], w1, xs);
-      a[r][2] = _mm512_dpbusd_epi32(a[r][2], w2, xs);
+#pragma GCC unroll 3
+      for (int v = 0; v < 3; ++v) a[r][v] = _mm512_dpbusd_epi32(a[r][v], panel[v], xs);
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
     for (int v = 0; v < 3; ++v) _mm512_storeu_si512(sums + r * kPanel + v * 16, a[r][v]);
 }
 
@@ -96,6 +103,40 @@ DA3_VNNI void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   }
 }
 
+// Largest magnitude; NaN if a value is not finite. (Forms with a mask throughout: GCC 12 takes the others'
+// undefined lanes for a mistake of ours.)
+DA3_VNNI float vnni_largest(const float* x, int64_t count) {
+  const __m512 most = _mm512_set1_ps(std::numeric_limits<float>::max());
+  __m512 largest = _mm512_setzero_ps();
+  __mmask16 finite = 0xffff;
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = count - i >= 16 ? __mmask16(0xffff) : __mmask16((1u << (count - i)) - 1);
+    const __m512 v = _mm512_abs_ps(_mm512_maskz_loadu_ps(lanes, x + i));
+    finite &= _mm512_cmp_ps_mask(v, most, _CMP_LE_OQ);
+    largest = _mm512_maskz_max_ps(0xffff, largest, v);
+  }
+  if (finite != 0xffff) return std::numeric_limits<float>::quiet_NaN();
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, largest);
+  return *std::max_element(lanes, lanes + 16);
+}
+
+// Rounds to even, as the plain one. Returns the sum.
+DA3_VNNI int32_t vnni_quantise(const float* x, int64_t count, float inverse, int8_t* to) {
+  const __m512 factor = _mm512_set1_ps(inverse);
+  __m512i sum = _mm512_setzero_si512();
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = count - i >= 16 ? __mmask16(0xffff) : __mmask16((1u << (count - i)) - 1);
+    const __m512i q =
+        _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), factor));
+    sum = _mm512_add_epi32(sum, q);
+    _mm512_mask_cvtsepi32_storeu_epi8(to + i, lanes, q);
+  }
+  alignas(64) int32_t lanes[16];
+  _mm512_store_si512(lanes, sum);
+  return std::accumulate(lanes, lanes + 16, 0);
+}
+
 bool has_vnni() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
@@ -108,6 +149,12 @@ bool has_vnni() {
 }
 void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   plain_block(b, rows, sums);
+}
+float vnni_largest(const float*, int64_t) {
+  return 0;
+}
+int32_t vnni_quantise(const float*, int64_t, float, int8_t*) {
+  return 0;
 }
 
 #endif
@@ -137,6 +184,18 @@ int quantise(float value, float inverse) {
   return int(std::clamp(std::nearbyint(value * inverse), -127.0f, 127.0f));
 }
 
+int32_t plain_quantise(const float* x, int64_t count, float inverse, int8_t* to) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    // Rounds to even by the addition: |value| <= 127 here, and the vectoriser likes it.
+    const float shifted = x[k] * inverse + 12582912.0f;
+    const int32_t q = int32_t(shifted - 12582912.0f);
+    to[k] = int8_t(q);
+    sum += q;
+  }
+  return sum;
+}
+
 }  // namespace
 
 void Int8Rows::resize(int64_t new_rows, int64_t new_width) {
@@ -149,7 +208,8 @@ void Int8Rows::resize(int64_t new_rows, int64_t new_width) {
 }
 
 void Int8Rows::set_row(int64_t m, const float* x) {
-  const float scale = scale_of(x, width);
+  const bool vnni = best_kernel() != plain_block;
+  const float scale = vnni ? vnni_largest(x, width) / 127.0f : scale_of(x, width);
   int8_t* to = values.data() + m * stride;
   scales[size_t(m)] = scale;
   std::fill(to + width, to + stride, int8_t(0));
@@ -159,15 +219,7 @@ void Int8Rows::set_row(int64_t m, const float* x) {
     return;
   }
   const float inverse = 1.0f / scale;
-  int32_t sum = 0;
-  for (int64_t k = 0; k < width; ++k) {
-    // Rounds to even by the addition: |value| <= 127 here, and the vectoriser likes it.
-    const float shifted = x[k] * inverse + 12582912.0f;
-    const int32_t q = int32_t(shifted - 12582912.0f);
-    to[k] = int8_t(q);
-    sum += q;
-  }
-  sums[size_t(m)] = sum;
+  sums[size_t(m)] = vnni ? vnni_quantise(x, width, inverse, to) : plain_quantise(x, width, inverse, to);
 }
 
 Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int64_t in)
