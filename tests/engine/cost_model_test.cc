@@ -124,7 +124,7 @@ TEST_SUITE("the cap") {
     CHECK(larger <= 10);
   }
 
-  TEST_CASE("stops at the size from which a doubling gains less than 5 %, within 3 % of the best seen") {
+  TEST_CASE("stops at the size from which a doubling gains less than 5 %, within 1.5 % of the best seen") {
     CostModel model(64);
     // Saturates at four items.
     feed(
@@ -135,6 +135,11 @@ TEST_SUITE("the cap") {
     feed(
         little, [](uint32_t b, int) { return int64_t(1e6 * b / (1 + 0.04 * std::log2(double(b)))); }, 100);
     CHECK(little.known_cap() == 2);
+    // 1 %: not worth the wait for a second one.
+    CostModel hardly(64);
+    feed(
+        hardly, [](uint32_t b, int) { return int64_t(1e6 * b / (1 + 0.01 * std::log2(double(b)))); }, 100);
+    CHECK(hardly.known_cap() == 1);
   }
 
   TEST_CASE("follows a device that changes") {

@@ -441,8 +441,8 @@ TEST_SUITE("open") {
     const auto minimal = with(DA3_PERFORMANCE_MINIMAL), balanced = with(DA3_PERFORMANCE_BALANCED),
                most = with(DA3_PERFORMANCE_MAX);
     CHECK(minimal->info().max_batch == 1);
-    CHECK(balanced->info().max_batch == 8);
-    CHECK(most->info().max_batch == 16);
+    CHECK(balanced->info().max_batch == 32);
+    CHECK(most->info().max_batch == 64);
     CHECK(minimal->info().performance_mode == DA3_PERFORMANCE_MINIMAL);
     CHECK(std::string(minimal->info().plan).find("as in the file") != std::string::npos);
     CHECK(std::string(most->info().plan).find("laid out") != std::string::npos);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr uint64_t kEnough = 3;         // measurements before a size is judged
 constexpr double kWorthGrowing = 1.05;  // a doubling that gains less ends the search
-constexpr double kNearBest = 0.97;      // the smallest size this near to the best is taken
+constexpr double kNearBest = 0.985;     // the smallest size this near to the best is taken
 // After so many passes what was found wanting is tried again: clocks, neighbours and memory change.
 constexpr uint32_t kRetryTime = 256;
 constexpr uint32_t kRetryMemory = 512;

@@ -37,7 +37,7 @@ class CostModel {
   uint64_t memory(uint32_t batch) const;
   // What memory allows: by M(b) within `budget`, and by what ran out before.
   uint32_t memory_cap(uint64_t budget) const;
-  // How many items to put together: the smallest size within 3 % of the best throughput found, or the next
+  // How many items to put together: the smallest size within 1.5 % of the best throughput found, or the next
   // size to try. Sizes to try double and end when the last doubling gained under 5 %.
   uint32_t cap(uint64_t budget = kUnlimitedMemory) const;
   // The same without sizes that were not measured yet: what is known to pay.

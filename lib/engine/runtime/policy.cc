@@ -73,7 +73,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
       p.repetitions = 2;
       p.prepack = cpu;
       p.head_pixels = (cpu ? 1 : 8) * kTypicalPixels;
-      p.batch_limit = cpu ? 8 : 32;
+      p.batch_limit = 32;
       break;
     case DA3_PERFORMANCE_MAX:
       p.repetitions = 5;
@@ -82,7 +82,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
       p.tf32 = cuda && d.capability >= kNativeBf16;
       p.choose_convolutions = cuda;
       p.head_pixels = (cpu ? 2 : 32) * kTypicalPixels;
-      p.batch_limit = cpu ? 16 : 64;
+      p.batch_limit = 64;
       break;
   }
   return p;
