@@ -59,6 +59,58 @@ TEST_CASE("train: a step's plan depends on the step alone, and the rate ends nea
   CHECK(s.plan(s.steps() - 1).learning_rate < 1e-3 * s.learning_rate);
 }
 
+TEST_CASE("train: heads learn in part of the steps, and in all of the last phase") {
+  Schedule s;
+  s.phases = parse_phases("600x8@84,400x8@126,300x4@196");
+  int with_maps = 0;
+  for (int64_t step = 0; step < s.steps(); ++step) {
+    const StepPlan p = s.plan(step);
+    CAPTURE(step);
+    CHECK(p.maps == s.plan(step).maps);
+    if (p.ray) CHECK(p.maps);
+    if (step >= 1000)
+      CHECK(p.maps);
+    else
+      with_maps += p.maps;
+    CHECK(p.sets >= 2);
+    CHECK(p.sets % 2 == 0);  // two parts of one size
+  }
+  CHECK(with_maps > 250);
+  CHECK(with_maps < 450);
+}
+
+TEST_CASE("train: the rate stays for a third of a run and then falls, fast at first") {
+  Schedule s;
+  s.phases = parse_phases("1000x8@84");
+  const auto rate = [&](int64_t step) { return s.plan(step).learning_rate; };
+  CHECK(rate(200) == doctest::Approx(s.learning_rate));
+  CHECK(rate(340) == doctest::Approx(s.learning_rate));
+  for (int64_t step = 360; step < 1000; ++step) CHECK(rate(step) < rate(step - 1));
+  CHECK(rate(400) - rate(450) > rate(700) - rate(750));
+}
+
+TEST_CASE("train: sets of few small views share their scene with neighbours, and nothing else") {
+  const auto same_scene = [](const SetDescription& a, const SetDescription& b) {
+    return a.scene_seed == b.scene_seed && a.family == b.family;
+  };
+  for (const int width : {56, 84, 126, 196}) {
+    for (const int views : {1, 2, 4, 5, 6}) {
+      CAPTURE(width);
+      CAPTURE(views);
+      const int pictures = width <= 84 ? 8 : width <= 126 ? 4 : 2;
+      const uint64_t neighbours = views >= pictures ? 1 : uint64_t(pictures / views);
+      for (uint64_t i = 0; i < 24; ++i) {
+        CAPTURE(i);
+        const SetDescription a = training_set(3, i, views, width, 42),
+                             b = training_set(3, i + 1, views, width, 42);
+        CHECK(same_scene(a, b) == (i / neighbours == (i + 1) / neighbours));
+        CHECK(a.view_seed != b.view_seed);
+        CHECK(!same_scene(a, training_set(4, i, views, width, 42)));
+      }
+    }
+  }
+}
+
 TEST_CASE("train: held-out scenes are never trained on") {
   std::set<scene::Family> families;
   for (uint64_t i = 0; i < 400; ++i) {
@@ -124,6 +176,57 @@ TEST_CASE("train: a set depends on its description alone") {
   CHECK(a.extrinsics == b.extrinsics);
   const ViewSet other = make_view_set(training_set(8, 3, 2, 56, 42), one);
   CHECK(a.depth != other.depth);
+}
+
+TEST_CASE("train: neighbours are other pictures of one place, as if each had been made alone") {
+  scene::Renderer renderer(1);
+  const SetDescription a = training_set(7, 0, 2, 56, 42), b = training_set(7, 1, 2, 56, 42);
+  const scene::Scene place = scene::Scene::make(a.family, a.scene_seed);
+  const ViewSet first = make_view_set(a, place, renderer), second = make_view_set(b, place, renderer);
+  CHECK(first.rgb != second.rgb);
+  CHECK(first.extrinsics != second.extrinsics);
+  const ViewSet alone = make_view_set(b, renderer);
+  CHECK(second.rgb == alone.rgb);
+  CHECK(second.depth == alone.depth);
+  CHECK(second.extrinsics == alone.extrinsics);
+  CHECK(second.intrinsics == alone.intrinsics);
+}
+
+TEST_CASE("train: a loader that builds a scene once for its sets gives the same sets") {
+  // Twice eight of one scene; then neighbours that are not next to each other.
+  const auto describe = [](int64_t step) {
+    std::vector<SetDescription> sets;
+    for (uint64_t i = 0; i < 16; ++i) sets.push_back(training_set(1, uint64_t(step) * 16 + i, 1, 28, 28));
+    std::swap(sets[3], sets[12]);
+    return sets;
+  };
+  scene::Renderer renderer(1);
+  Loader loader(describe, 2, 3, 1);
+  for (int64_t step = 2; step < 5; ++step) {
+    const Batch batch = loader.next();
+    const std::vector<SetDescription> wanted = describe(step);
+    REQUIRE(batch.size() == wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      CAPTURE(i);
+      const ViewSet alone = make_view_set(wanted[i], renderer);
+      CHECK(batch[i].description.view_seed == wanted[i].view_seed);
+      CHECK(batch[i].rgb == alone.rgb);
+      CHECK(batch[i].depth == alone.depth);
+    }
+  }
+}
+
+TEST_CASE("train: one set among neighbours that cannot be made is an error, not a hang") {
+  const auto describe = [](int64_t) {
+    std::vector<SetDescription> sets;
+    for (uint64_t i = 0; i < 4; ++i) sets.push_back(training_set(1, i, 2, 28, 28));
+    sets[2].height = 0;
+    return sets;
+  };
+  for (const int threads : {1, 3}) {
+    Loader loader(describe, 0, threads, 2);
+    CHECK_THROWS(loader.next());
+  }
 }
 
 TEST_CASE("train: a loader keeps the order, whatever the threads") {

@@ -6,6 +6,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/safetensors_writer.h"
 #include "tiny.h"
+#include "train/probes.h"
 
 // After LibTorch, some builds of which have a CHECK of their own.
 #include <doctest/doctest.h>
@@ -50,6 +51,65 @@ TEST_CASE("train: a run that was stopped ends with the same bits as one that was
   CHECK(content(dir / "whole/model.safetensors") == content(dir / "parts/model.safetensors"));
   CHECK(content(dir / "whole/history.jsonl") == content(dir / "parts/history.jsonl"));
   CHECK(content(dir / "whole/loss.svg").find("</svg>") != std::string::npos);
+}
+
+TEST_CASE("train: a run whose heads rest in some steps resumes with the same bits and logs what it did") {
+  const TempDir dir;
+  RunOptions whole = tiny_run(dir, "whole", 1), parts = tiny_run(dir, "parts", 1);
+  whole.schedule.phases = parts.schedule.phases = {{7, 2, 56}, {1, 2, 56}};
+  CHECK(train::train(whole, kGoOn));
+  parts.stop_after = 3;
+  CHECK(!train::train(parts, kGoOn));
+  CHECK(!train::train(parts, kGoOn));
+  CHECK(train::train(parts, kGoOn));
+  CHECK(content(dir / "whole/model.safetensors") == content(dir / "parts/model.safetensors"));
+  CHECK(content(dir / "whole/history.jsonl") == content(dir / "parts/history.jsonl"));
+  std::ifstream in(dir / "whole/history.jsonl");
+  int without = 0, steps = 0;
+  for (std::string line; std::getline(in, line);) {
+    const test::json row = test::json::parse(line);
+    if (!row.contains("loss")) continue;  // scores
+    const StepPlan plan = whole.schedule.plan(row["step"].get<int64_t>());
+    CHECK(row.contains("depth") == plan.maps);
+    CHECK(row.contains("ray") == plan.ray);
+    CHECK(row.contains("match") == (plan.views > 1));
+    CHECK(row["probe"].get<double>() > 0);
+    without += !plan.maps;
+    ++steps;
+  }
+  CHECK(steps == 8);
+  CHECK(without > 0);
+}
+
+TEST_CASE("train: token probes are kept in the state and not in the checkpoint") {
+  const TempDir dir;
+  train::train(tiny_run(dir, "run", 1), kGoOn);
+  const auto has = [](const Checkpoint& c, const std::string& part) {
+    for (const auto& [name, view] : c.tensors())
+      if (name.find(part) != std::string::npos) return true;
+    return false;
+  };
+  CHECK(!has(*Checkpoint::open(dir / "run"), kProbePrefix));
+  CHECK(has(*Checkpoint::open(dir / "run/state.safetensors"), std::string("value.") + kProbePrefix));
+}
+
+TEST_CASE("train: a state without the token probes is refused and kept") {
+  const TempDir dir;
+  RunOptions o = tiny_run(dir, "run", 2);
+  o.stop_after = 1;
+  train::train(o, kGoOn);
+  {
+    const auto state = Checkpoint::open(dir / "run/state.safetensors");
+    std::map<std::string, TensorView> rest;
+    for (const auto& [name, view] : state->tensors())
+      if (name.find(kProbePrefix) == std::string::npos) rest[name] = view;
+    CHECK(rest.size() < state->tensors().size());
+    write_safetensors(dir / "old.safetensors", rest, state->metadata());
+  }
+  std::filesystem::rename(dir / "old.safetensors", dir / "run/state.safetensors");
+  const std::string before = content(dir / "run/state.safetensors");
+  CHECK_THROWS_WITH_AS(train::train(o, kGoOn), doctest::Contains("probe."), std::runtime_error);
+  CHECK(content(dir / "run/state.safetensors") == before);
 }
 
 TEST_CASE("train: the checkpoint is one that the loader takes, with the published names") {
