@@ -8,7 +8,7 @@
 #   scripts/demo.sh                                         a rendered room, with scores against its true depth
 #   scripts/demo.sh walk.mp4 out --model depth-anything/DA3-SMALL
 #
-# Without INPUT a clip is rendered. OUTDIR defaults to da3-demo-out, the model to the one in models/ if there is one.
+# Without INPUT a clip is rendered. OUTDIR defaults to da3-demo-out, the model to the small one in models/da3-demo.
 # Options go to build/tools/da3-demo (--help lists them) except --builddir DIR and --libtorch PATH, which go to the build.
 set -euo pipefail
 
@@ -42,18 +42,25 @@ outdir=${words[1]:-da3-demo-out}
 builddir=$(realpath -m -- "$builddir")
 [ -z "$input" ] || [ -e "$input" ] || die "there is no $input"
 
+# The checkpoint that ships lies in the source tree. Folders of the caller's that hold a da3-demo come first.
+export DA3_MODEL_PATH=${DA3_MODEL_PATH:+$DA3_MODEL_PATH:}$root/models
+has_shipped() {
+  local folder
+  while IFS= read -r -d : folder; do
+    if [ -e "$folder/da3-demo/model.safetensors" ]; then return 0; fi
+  done <<<"$DA3_MODEL_PATH:"
+  return 1
+}
+case " ${options[*]} " in
+  *" --model "* | *" --model="*) ;;
+  *) has_shipped || die "models/da3-demo/model.safetensors is not in this checkout: get it again (git restore models)," \
+       "or choose another model with --model, for example depth-anything/DA3-SMALL" ;;
+esac
+
 "$root/scripts/build.sh" --builddir "$builddir" "${build_arguments[@]}"
 demo=$builddir/tools/da3-demo
 [ -x "$demo" ] || die "$builddir was configured without the tools; build again with -Dtools=enabled"
 
-# The checkpoint that ships lies in the source tree. Where it is not there yet, weights from a formula show that
-# everything runs; da3-demo says that they are not trained.
-case " ${options[*]} " in
-  *" --model "* | *" --model="*) ;;
-  *) [ -e "$root/models/da3-demo/model.safetensors" ] || [ -n "${DA3_MODEL_PATH:-}" ] ||
-       options+=(--model synthetic:da3-small) ;;
-esac
-export DA3_MODEL_PATH=${DA3_MODEL_PATH:+$DA3_MODEL_PATH:}$root/models
 if [ -z "$input" ]; then
   echo "demo: no INPUT given: rendering a clip of 12 seconds, whose depth and cameras are known"
   exec "$demo" "${options[@]}" --render "$outdir"

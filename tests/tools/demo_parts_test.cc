@@ -94,7 +94,7 @@ TEST_CASE("options: without a model it is the one that ships, at the size it was
   CHECK(!options.model_given);
   CHECK(!options.render);
   CHECK(options.views == 1);
-  CHECK(options.process_res == 252);
+  CHECK(options.process_res == 196);
   CHECK(!options.max_frames);
   CHECK(parse({"--process-res", "504", "in.mp4", "out"}).process_res == 504);
   CHECK(parse({"--model", "m", "in.mp4", "out"}).process_res == 504);

@@ -11,7 +11,7 @@ namespace da3::demo {
 namespace {
 
 constexpr const char* shipped_model = "da3-demo";
-constexpr int shipped_process_res = 252;  // what it was trained at
+constexpr int shipped_process_res = 196;  // what it was trained at
 // Of a rendered clip: few enough that cameras of a group see the same things, enough that they move.
 constexpr unsigned rendered_views = 4;
 constexpr std::uint64_t rendered_frames = 96;
@@ -107,7 +107,7 @@ Computes depth and camera poses of a video, an image or a folder of images.
                     cache, or synthetic:NAME, which is not trained (default: da3-demo, the small one that ships)
   --device D        auto, cpu, cuda, cuda:N or mps (default: auto)
   --precision P     auto, fp32, fp16, bf16 or int8 (default: auto)
-  --process-res N   longest side of the picture that the network sees [px] (default: 504, of da3-demo 252)
+  --process-res N   longest side of the picture that the network sees [px] (default: 504, of da3-demo 196)
   --views N         frames that are inferred together and share one world (default: 1, each frame on its own;
                     with --render 4)
   --max-frames N    stop after N frames (with --render after 96)
