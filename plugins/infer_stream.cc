@@ -227,12 +227,13 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
     throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_STATE_CHANGE,
                        "A frame came before the model was loaded.");
   }
+  const InferSettings asked = settings;  // what the next frame's settings are compared with
   if (settings.process_res == 0) settings.process_res = own_process_res(engine->info());
   PreparedFrame prepared = input_.prepare(buffer.get(), settings);
   const image::Size size = prepared.geometry.network;
   const guint64 copied = prepared.geometry.direct ? 0 : guint64(3) * size.width * size.height;
   if (group_ && group_->size() != size) close_group();
-  if (!group_) group_ = std::make_shared<InferGroup>(sync_, settings, size, next_window_++);
+  if (!group_) group_ = std::make_shared<InferGroup>(sync_, asked, size, next_window_++);
   {
     const Lock lock(sync_->mutex);
     figures_.prepare.add(age(begin, now_locked()));

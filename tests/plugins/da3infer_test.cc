@@ -606,6 +606,21 @@ GST_START_TEST(views_are_inferred_together_in_order) {
 }
 GST_END_TEST
 
+// The size that is left to the model is no new setting with every frame.
+GST_START_TEST(views_stay_together_at_the_size_of_the_model) {
+  Infer infer("model=stub:process-res=28 views=3");
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 6);
+  for (int i = 0; i < 6; ++i) {
+    GstBuffer* buffer = infer.pull();
+    fail_unless_equals_int64(view_of(buffer).window, i / 3);
+    fail_unless_equals_int(view_of(buffer).views, 3);
+    gst_buffer_unref(buffer);
+  }
+  fail_unless_equals_int(stub_counters().submitted, 2);
+}
+GST_END_TEST
+
 GST_START_TEST(end_of_stream_closes_a_partial_group) {
   Infer infer("model=stub: process-res=28 views=3");
   infer.caps(56, 28);
@@ -1166,6 +1181,7 @@ static Suite* da3infer_suite() {
 
   TCase* views = tcase_create("views");
   tcase_add_test(views, views_are_inferred_together_in_order);
+  tcase_add_test(views, views_stay_together_at_the_size_of_the_model);
   tcase_add_test(views, end_of_stream_closes_a_partial_group);
   tcase_add_test(views, end_of_stream_before_any_frame);
   tcase_add_test(views, end_of_stream_before_caps);
