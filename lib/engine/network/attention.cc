@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/attention.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/version.h>
 
@@ -8,6 +9,8 @@
 #include <cmath>
 #include <optional>
 #include <vector>
+
+#include "engine/kernels/flash_attention.h"
 
 namespace da3 {
 namespace {
@@ -72,6 +75,45 @@ Tensor call(const c10::OperatorHandle& op, const Tensor& q, const Tensor& k, con
 
 #endif
 
+// By a kernel of our own, on the CPU and without gradients; nothing where it cannot run.
+Tensor own_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const auto fits = [&](const Tensor& t) {
+    return t.is_cpu() && t.dim() == 4 && t.size(3) == 64 && t.stride(3) == 1 && t.numel() > 0 &&
+           t.scalar_type() == v.scalar_type() && !t.requires_grad();
+  };
+  if (!fits(q) || !fits(k) || !fits(v)) return {};
+  const auto run = [&](auto type) {
+    using T = decltype(type);
+    using Kernel = kernels::FlashAttention<T>;
+    if (!Kernel::available()) return Tensor();
+    const int64_t batch = q.size(0), heads = q.size(1), rows = q.size(2), units = batch * heads;
+    // Token by token, as the next layer reads it.
+    const Tensor out = at::empty({batch, rows, heads, 64}, q.options()).transpose(1, 2);
+    const auto rows_of = [](const Tensor& t) {
+      return kernels::HeadRows<T>{static_cast<T*>(t.data_ptr()), t.stride(0), t.stride(1), t.stride(2)};
+    };
+    const auto read = [&](const Tensor& t) {
+      const auto r = rows_of(t);
+      return kernels::HeadRows<const T>{r.data, r.item, r.head, r.row};
+    };
+    const int64_t threads = at::get_num_threads();
+    const Kernel kernel{read(q),
+                        read(k),
+                        read(v),
+                        rows_of(out),
+                        batch,
+                        heads,
+                        rows,
+                        k.size(2),
+                        units % threads == 0 ? 1 : std::min((4 * threads + units - 1) / units, rows)};
+    at::parallel_for(0, kernel.units(), 1, [&](int64_t begin, int64_t end) { kernel.run(begin, end); });
+    return out;
+  };
+  if (v.scalar_type() == at::kFloat) return run(float());
+  if (v.scalar_type() == at::kBFloat16) return run(uint16_t());
+  return {};
+}
+
 }  // namespace
 
 bool has_attention(Da3Attention kind) {
@@ -84,6 +126,8 @@ bool has_attention(Da3Attention kind) {
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, Da3Attention kind) {
+  const bool by_itself = kind == DA3_ATTENTION_AUTO || kind == DA3_ATTENTION_FUSED;
+  if (const Tensor out = by_itself ? own_attention(q, k, v) : Tensor(); out.defined()) return out;
 #if TORCH_VERSION_MAJOR >= 2
   const bool training = q.requires_grad() && q.device().is_cpu();
   if (kind == DA3_ATTENTION_FUSED || (kind == DA3_ATTENTION_AUTO && !training))

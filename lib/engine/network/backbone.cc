@@ -21,6 +21,12 @@ Backbone::Backbone(const Scope& scope, const BackboneConfig& config) : config_(c
   pos_embed_ = s.take("pos_embed", {1, 1 + int64_t(config.pos_grid) * config.pos_grid, c});
   patch_weight_ = (s / "patch_embed" / "proj").take_compute("weight", {c, 3, kPatch, kPatch});
   patch_bias_ = (s / "patch_embed" / "proj").take_compute("bias", {c});
+  if (patch_weight_.defined() && scope.placement().prepack)
+    patch_layer_ = PackedLinear::make(patch_weight_.flatten(1), patch_bias_);
+  if (patch_layer_) {
+    patch_type_ = patch_weight_.scalar_type();
+    patch_weight_ = patch_bias_ = Tensor();
+  }
   for (int i = 0; i < config.depth; ++i) {
     BlockShape shape;
     shape.width = c;
@@ -71,13 +77,24 @@ const Backbone::ShapeCache& Backbone::shape_cache(int64_t height, int64_t width,
   return cache_.emplace(std::make_pair(ph, pw), std::move(shape)).first->second;
 }
 
+Tensor Backbone::embed_patches(const Tensor& image) const {
+  if (!patch_layer_)
+    return at::conv2d(image.to(patch_weight_.scalar_type()), patch_weight_, patch_bias_, {kPatch, kPatch})
+        .to(at::kFloat)
+        .flatten(2)
+        .transpose(1, 2);
+  // Patches do not overlap: a linear layer of their pixels.
+  const int64_t n = image.size(0), rows = image.size(2) / kPatch, columns = image.size(3) / kPatch;
+  const Tensor pixels = image.to(patch_type_)
+                            .view({n, 3, rows, kPatch, columns, kPatch})
+                            .permute({0, 2, 4, 1, 3, 5})
+                            .reshape({n, rows * columns, 3 * kPatch * kPatch});
+  return patch_layer_->forward(pixels).to(at::kFloat);
+}
+
 Tensor Backbone::embed(const Tensor& image, const ShapeCache& shape, const Tracer& trace) const {
   const int64_t batch = image.size(0), views = image.size(1);
-  Tensor patches = at::conv2d(image.flatten(0, 1).to(patch_weight_.scalar_type()), patch_weight_, patch_bias_,
-                              {kPatch, kPatch})
-                       .to(at::kFloat)
-                       .flatten(2)
-                       .transpose(1, 2);  // [B * S, P, C]
+  const Tensor patches = embed_patches(image.flatten(0, 1));  // [B * S, P, C]
   trace("tokens.patch_embed", patches);
   trace("tokens.pos_embed", shape.position);
   Tensor tokens =

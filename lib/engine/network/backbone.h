@@ -46,11 +46,16 @@ class Backbone {
     RopeTable local, global;  // [1 + P, head_width]
   };
   const ShapeCache& shape_cache(int64_t height, int64_t width, at::Device device) const;
+  // [N, 3, H, W] -> [N, P, C]
+  Tensor embed_patches(const Tensor& image) const;
   Tensor embed(const Tensor& image, const ShapeCache& shape, const Tracer& trace) const;
   Tensor run_block(int i, const Tensor& x, const ShapeCache& shape) const;
 
   BackboneConfig config_;
-  Tensor cls_token_, camera_token_, pos_embed_, patch_weight_, patch_bias_;
+  Tensor cls_token_, camera_token_, pos_embed_;
+  Tensor patch_weight_, patch_bias_;  // undefined once they are laid out
+  std::shared_ptr<const PackedLinear> patch_layer_;
+  at::ScalarType patch_type_ = at::kFloat;
   std::vector<Block> blocks_;
   LayerNorm norm_;
   mutable std::map<std::pair<int64_t, int64_t>, ShapeCache> cache_;

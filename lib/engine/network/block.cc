@@ -1,11 +1,84 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/block.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
 #include <cmath>
 
+#include "engine/kernels/add_norm.h"
+#include "engine/kernels/qk_norm_rope.h"
 #include "engine/network/attention.h"
 
 namespace da3 {
+namespace {
+
+// take_heads() by a kernel of our own.
+Tensor take_heads_at_once(const Tensor& x, const LayerNorm* norm, const RopeTable& rope) {
+  const int64_t batch = x.size(0), tokens = x.size(1), heads = x.size(2);
+  kernels::NormRope how;
+  if (norm) {
+    how.weight = norm->weight.data_ptr<float>();
+    how.bias = norm->bias.data_ptr<float>();
+    how.eps = float(norm->eps);
+  }
+  if (rope.defined()) {
+    how.cosine = rope.cos.data_ptr<float>();
+    how.sine = rope.sin.data_ptr<float>();
+    how.positions = rope.cos.size(0);
+  }
+  const Tensor out = at::empty({batch, heads, tokens, kernels::kHeadWidth}, x.options());
+  const auto run = [&](const auto* from, auto* to) {
+    for (int64_t b = 0; b < batch; ++b)
+      at::parallel_for(0, tokens, 64, [&](int64_t begin, int64_t end) {
+        kernels::norm_rope(how, from + b * x.stride(0), x.stride(1), heads, tokens, begin, end,
+                           to + b * heads * tokens * kernels::kHeadWidth);
+      });
+  };
+  if (x.scalar_type() == at::kFloat)
+    run(x.data_ptr<float>(), out.data_ptr<float>());
+  else
+    run(reinterpret_cast<const uint16_t*>(x.data_ptr<at::BFloat16>()),
+        reinterpret_cast<uint16_t*>(out.data_ptr<at::BFloat16>()));
+  return out;
+}
+
+// Whether the sums and norms around layers in bfloat16 can be kernels of our own.
+bool can_add_norm(const Tensor& x, at::ScalarType type, const LayerNorm& norm) {
+  return type == at::kBFloat16 && kernels::AddNorm<uint16_t>::available() && x.is_cpu() &&
+         x.scalar_type() == at::kFloat && x.is_contiguous() && x.size(-1) % 16 == 0 &&
+         !(at::GradMode::is_enabled() && (x.requires_grad() || norm.weight.requires_grad()));
+}
+
+struct SumAndNorm {
+  Tensor sum;     // float32
+  Tensor normed;  // bfloat16
+};
+
+// x + y, and its layer norm; y undefined: the norm of x alone; no norm: the sum alone.
+SumAndNorm add_norm(const Tensor& x, const Tensor& y, const LayerNorm* norm) {
+  SumAndNorm out;
+  kernels::AddNorm<uint16_t> job;
+  job.x = x.data_ptr<float>();
+  job.width = x.size(-1);
+  const Tensor add = y.defined() ? y.contiguous() : y;
+  if (add.defined()) {
+    out.sum = at::empty_like(x);
+    job.add = static_cast<const uint16_t*>(add.data_ptr());
+    job.sum = out.sum.data_ptr<float>();
+  }
+  if (norm) {
+    out.normed = at::empty(x.sizes(), x.options().dtype(at::kBFloat16));
+    job.normed = static_cast<uint16_t*>(out.normed.data_ptr());
+    job.weight = norm->weight.data_ptr<float>();
+    job.bias = norm->bias.data_ptr<float>();
+    job.eps = float(norm->eps);
+  }
+  at::parallel_for(0, x.numel() / job.width, 16, [&](int64_t begin, int64_t end) { job.run(begin, end); });
+  return out;
+}
+
+}  // namespace
 
 RopeTable make_rope_table(const Tensor& positions, int64_t head_width) {
   const int64_t quarter = head_width / 4;
@@ -54,21 +127,27 @@ Block::Block(const Scope& s, const BlockShape& shape)
   }
 }
 
+Tensor take_heads(const Tensor& x, const LayerNorm* norm, const RopeTable& rope) {
+  if (!norm && !rope.defined()) return x.transpose(1, 2);
+  const bool gradients =
+      at::GradMode::is_enabled() && (x.requires_grad() || (norm && norm->weight.requires_grad()));
+  const bool ours = kernels::has_norm_rope() && x.is_cpu() && x.size(3) == kernels::kHeadWidth &&
+                    !gradients && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
+                    x.stride(3) == 1 && x.stride(2) == kernels::kHeadWidth;
+  if (ours) return take_heads_at_once(x, norm, rope);
+  Tensor y = x.transpose(1, 2).to(at::kFloat);
+  if (norm) y = (*norm)(y);
+  if (rope.defined()) y = apply_rope(y, rope);
+  return y;
+}
+
 Tensor Block::attend(const Tensor& x, const RopeTable& rope) const {
   const int64_t batch = x.size(0), tokens = x.size(1), width = shape_.width;
-  const Tensor qkv = qkv_.forward_compute(x)
-                         .view({batch, tokens, 3, shape_.heads, width / shape_.heads})
-                         .permute({2, 0, 3, 1, 4});  // [3, batch, heads, tokens, head_width]
-  Tensor q = qkv.select(0, 0), k = qkv.select(0, 1);
-  const Tensor v = qkv.select(0, 2);
-  if (shape_.qk_norm) {
-    q = q_norm_(q.to(at::kFloat));
-    k = k_norm_(k.to(at::kFloat));
-  }
-  if (rope.defined()) {
-    q = apply_rope(q.to(at::kFloat), rope);
-    k = apply_rope(k.to(at::kFloat), rope);
-  }
+  const Tensor qkv = qkv_.forward_compute(x).view({batch, tokens, 3, shape_.heads, width / shape_.heads});
+  const Tensor v = qkv.select(2, 2).transpose(1, 2);  // [batch, heads, tokens, head_width]
+  const LayerNorm* const norms[] = {shape_.qk_norm ? &q_norm_ : nullptr, shape_.qk_norm ? &k_norm_ : nullptr};
+  const Tensor q = take_heads(qkv.select(2, 0), norms[0], rope),
+               k = take_heads(qkv.select(2, 1), norms[1], rope);
   const Tensor out = attention(q.to(v.scalar_type()), k.to(v.scalar_type()), v, attention_);
   return out.transpose(1, 2).reshape({batch, tokens, width});
 }
@@ -80,6 +159,11 @@ Tensor Block::hidden(const Tensor& x) const {
 }
 
 Tensor Block::forward(const Tensor& x, const RopeTable& rope) const {
+  if (can_add_norm(x, proj_.type(), norm1_)) {
+    const Tensor y = proj_.forward_compute(attend(add_norm(x, {}, &norm1_).normed, rope));
+    const SumAndNorm middle = add_norm(x, y, &norm2_);
+    return add_norm(middle.sum, fc2_.forward_compute(hidden(middle.normed)), nullptr).sum;
+  }
   const Tensor y = proj_.add_to(x, attend(norm1_(x), rope));
   return fc2_.add_to(y, hidden(norm2_(y)));
 }

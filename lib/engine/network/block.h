@@ -21,6 +21,10 @@ RopeTable make_rope_table(const Tensor& positions, int64_t head_width);
 // turns with y, the second with x.
 Tensor apply_rope(const Tensor& x, const RopeTable& table);
 
+// Queries or keys [batch, tokens, heads, w] as attention takes them, [batch, heads, tokens, w]: normalised
+// over w (null: not) and rotated. In float32 or the type of x.
+Tensor take_heads(const Tensor& x, const LayerNorm* norm, const RopeTable& rope);
+
 struct BlockShape {
   int64_t width = 0;
   int64_t heads = 1;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/dpt.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace da3 {
@@ -19,57 +20,78 @@ Tensor sine_cosine(int64_t count, double span, int64_t channels) {
   return (at::cat({angle.sin(), angle.cos()}, 0) * 0.1).to(at::kFloat);
 }
 
+// Tokens [N, P, D] as a map [N, D, rows, columns], as `next` likes it.
+Tensor map_of(const Tensor& tokens, const ImageShape& image, const Conv2d& next) {
+  const int64_t n = tokens.size(0), width = tokens.size(2);
+  if (!next.channels_last()) return tokens.transpose(1, 2).reshape({n, width, image.rows(), image.columns()});
+  return tokens.to(next.type()).reshape({n, image.rows(), image.columns(), width}).permute({0, 3, 1, 2});
+}
+
 std::string numbered(const std::string& prefix, const char* name, int number) {
   return prefix + name + std::to_string(number);
 }
 
 }  // namespace
 
-Tensor UvEmbedding::add(Tensor map, const ImageShape& image, bool in_place) const {
-  const int64_t channels = map.size(1), rows = map.size(2), columns = map.size(3);
+const UvEmbedding::Tables& UvEmbedding::tables(int64_t channels, int64_t rows, int64_t columns,
+                                               const ImageShape& image, at::Device device) const {
   const Key key{rows, columns, channels, image.height, image.width};
   auto found = cache_.find(key);
   if (found == cache_.end()) {
     if (cache_.size() >= kMaxUvTables) cache_.clear();
     const double aspect = double(image.width) / double(image.height);
     const double diagonal = std::sqrt(aspect * aspect + 1.0);
-    Tables t;
-    t.columns = sine_cosine(columns, aspect / diagonal, channels)
-                    .view({1, channels / 2, 1, columns})
-                    .to(map.device());
-    t.rows = sine_cosine(rows, 1.0 / diagonal, channels).view({1, channels / 2, rows, 1}).to(map.device());
-    found = cache_.emplace(key, std::move(t)).first;
+    const Tensor x = sine_cosine(columns, aspect / diagonal, channels).to(device);
+    const Tensor y = sine_cosine(rows, 1.0 / diagonal, channels).to(device);
+    const Tables t{x.view({1, channels / 2, 1, columns}), y.view({1, channels / 2, rows, 1}),
+                   x.t().contiguous(), y.t().contiguous()};
+    found = cache_.emplace(key, t).first;
   }
+  return found->second;
+}
+
+Tensor UvEmbedding::add(Tensor map, const ImageShape& image, bool in_place) const {
+  const int64_t half = map.size(1) / 2, rows = map.size(2), columns = map.size(3);
+  const Tables& t = tables(map.size(1), rows, columns, image, map.device());
   if (!in_place) map = map.clone();
-  map.narrow(1, 0, channels / 2).add_(found->second.columns);
-  map.narrow(1, channels / 2, channels / 2).add_(found->second.rows);
+  // Tables in the order of the map.
+  const bool pixels = !map.is_contiguous();
+  const Tensor x = pixels ? t.pixel_columns.view({1, 1, columns, half}).permute({0, 3, 1, 2}) : t.columns;
+  const Tensor y = pixels ? t.pixel_rows.view({1, rows, 1, half}).permute({0, 3, 1, 2}) : t.rows;
+  map.narrow(1, 0, half).add_(x);
+  map.narrow(1, half, half).add_(y);
   return map;
 }
 
-FusionChain::FusionChain(const Scope& scratch, int64_t width, const std::string& suffix) : suffix_(suffix) {
+FusionChain::FusionChain(const Scope& scratch, int64_t width, const std::string& suffix, bool large)
+    : suffix_(suffix) {
   for (int r = 1; r <= 4; ++r) {
     const Scope s = scratch / ("refinenet" + std::to_string(r) + suffix);
+    const MapSize size = large && r < 3 ? MapSize::large : MapSize::small;
     std::optional<ResidualUnit> lateral;
-    if (r < 4) lateral.emplace(s / "resConfUnit1", width);
+    if (r < 4) lateral.emplace(s / "resConfUnit1", width, size);
     blocks_.push_back(
-        {lateral, ResidualUnit(s / "resConfUnit2", width), Conv2d(s / "out_conv", width, width, 1)});
+        {lateral, ResidualUnit(s / "resConfUnit2", width, size), Conv2d(s / "out_conv", width, width, 1)});
   }
 }
 
-Tensor FusionChain::forward(const std::array<Tensor, 4>& levels, const Tracer& trace,
+Tensor FusionChain::forward(const std::array<Tensor, 4>& levels, bool keep, const Tracer& trace,
                             const std::string& prefix) const {
   Tensor z;
   for (int r = 4; r >= 1; --r) {
     const Fusion& block = blocks_[size_t(r - 1)];
     const Tensor& level = levels[size_t(r - 1)];
-    Tensor v = r == 4 ? level : block.lateral->forward(level).add_(z);
+    // Only kernels of our own write over their operands.
+    MapAndRelu v{keep && block.merged.layer().fusible() ? level.clone() : level, at::relu(level)};
+    if (r < 4) v = add_resized(block.merged.layer(), block.lateral->forward(v), z);
     // The 1x1 convolution commutes with the resize (its weights sum to one) and is four times cheaper before
     // it.
-    v = block.out_conv(block.merged.forward(v));
-    const int64_t rows = r == 1 ? 2 * level.size(2) : levels[size_t(r - 2)].size(2);
-    const int64_t columns = r == 1 ? 2 * level.size(3) : levels[size_t(r - 2)].size(3);
-    z = resize_bilinear(v, rows, columns);
-    trace(numbered(prefix, "refinenet", r) + suffix_, z);
+    z = block.out_conv(block.merged.forward(v));
+    if (!trace) continue;
+    const Tensor& finer = levels[size_t(std::max(r - 2, 0))];
+    const int64_t scale = r == 1 ? 2 : 1;
+    trace(numbered(prefix, "refinenet", r) + suffix_,
+          resize_bilinear(z, scale * finer.size(2), scale * finer.size(3)));
   }
   return z;
 }
@@ -81,8 +103,9 @@ DptTrunk::DptTrunk(const Scope& head, int64_t token_width, const HeadConfig& con
   const auto& o = config.out_channels;
   for (int k = 0; k < 4; ++k) {
     projects_[size_t(k)] = Conv2d(head / "projects" / k, token_width, o[size_t(k)], 1);
-    layer_rn_[size_t(k)] = Conv2d(head / "scratch" / ("layer" + std::to_string(k + 1) + "_rn"), o[size_t(k)],
-                                  config.features, 3, 1, /*with_bias=*/false);
+    layer_rn_[size_t(k)] =
+        Conv2d(head / "scratch" / ("layer" + std::to_string(k + 1) + "_rn"), o[size_t(k)], config.features, 3,
+               1, /*with_bias=*/false, k < 2 ? MapSize::large : MapSize::small);
   }
   up4_ = UpConv2d(head / "resize_layers" / 0, o[0], 4);
   up2_ = UpConv2d(head / "resize_layers" / 1, o[1], 2);
@@ -99,8 +122,7 @@ std::array<Tensor, 4> DptTrunk::forward(const std::array<Tensor, 4>& tokens, con
       t = norm_(t);
       trace(prefix + "norm", t);
     }
-    t = t.transpose(1, 2).reshape({t.size(0), t.size(2), image.rows(), image.columns()});
-    t = projects_[size_t(k)](t);
+    t = projects_[size_t(k)](map_of(t, image, projects_[size_t(k)]));
     trace(numbered(prefix, "project.", k), t);
     if (with_uv_) {
       t = uv.add(t, image, /*in_place=*/!trace);
@@ -116,15 +138,53 @@ std::array<Tensor, 4> DptTrunk::forward(const std::array<Tensor, 4>& tokens, con
   return levels;
 }
 
+std::vector<Tensor> run_output_branches(const Tensor& map, const ImageShape& image, const UvEmbedding* uv,
+                                        const std::vector<OutputBranch>& branches, const Tracer& trace,
+                                        const std::string& input_name) {
+  std::vector<Tensor> out;
+  // Who listens wants to see what the fused layers never write down.
+  const auto heard = [&](const OutputBranch& branch, const Tensor& y) {
+    if (!branch.conv_name.empty()) trace(branch.conv_name, y);
+    return at::relu(y);
+  };
+  if (!branches.front().conv.fusible()) {
+    Tensor z = resize_bilinear(map, image.height, image.width);
+    if (uv) z = uv->add(z, image, /*in_place=*/!trace);
+    trace(input_name, z);
+    for (const OutputBranch& branch : branches) out.push_back(branch.last(heard(branch, branch.conv(z))));
+  } else {
+    for (const OutputBranch& branch : branches)
+      out.push_back(at::empty({map.size(0), branch.last.outputs(), image.height, image.width},
+                              at::TensorOptions(at::kFloat)));
+    ResizedMap resized{map, image.height, image.width, {}, {}};
+    if (uv) {
+      const auto& tables = uv->tables(map.size(1), image.height, image.width, image, map.device());
+      resized.row_offsets = tables.pixel_rows;
+      resized.column_offsets = tables.pixel_columns;
+    }
+    for_resized_bands(resized, /*whole=*/bool(trace), 0, [&](int64_t item, int64_t row, const Tensor& band) {
+      if (trace) trace(input_name, band.narrow(2, 1, image.height));
+      for (size_t i = 0; i < branches.size(); ++i) {
+        const Conv2d& conv = branches[i].conv;
+        const Tensor y = trace ? heard(branches[i], conv.forward_rows(band, /*relu=*/false))
+                               : conv.forward_rows(band, /*relu=*/true);
+        branches[i].last.write(y, item, row, &out[i]);
+      }
+    });
+  }
+  for (size_t i = 0; i < branches.size(); ++i) trace(branches[i].name, out[i]);
+  return out;
+}
+
 DualDptHead::DualDptHead(const Scope& scope, int64_t token_width, const HeadConfig& config)
     : trunk_(scope, token_width, config, /*with_norm=*/true, /*with_uv=*/true),
-      fusion_(scope / "scratch", config.features, ""),
-      fusion_aux_(scope / "scratch", config.features, "_aux") {
+      fusion_(scope / "scratch", config.features, "", true),
+      fusion_aux_(scope / "scratch", config.features, "_aux", false) {
   const Scope s = scope / "scratch";
   const int64_t f = config.features, half = f / 2;
-  output_conv1_ = Conv2d(s / "output_conv1", f, half, 3);
-  output_conv2_0_ = Conv2d(s / "output_conv2" / 0, half, 32, 3);
-  output_conv2_2_ = Conv2d(s / "output_conv2" / 2, 32, 2, 1);
+  output_conv1_ = Conv2d(s / "output_conv1", f, half, 3, 1, true, MapSize::large);
+  output_conv2_0_ = Conv2d(s / "output_conv2" / 0, half, 32, 3, 1, true, MapSize::large);
+  output_conv2_2_ = LastConv(s / "output_conv2" / 2, 32, 2);
   // Only the finest of the four auxiliary levels is ever used; the others are part of the checkpoint.
   for (int level = 0; level < 4; ++level) {
     const bool used = level == 3;
@@ -141,7 +201,7 @@ DualDptHead::DualDptHead(const Scope& scope, int64_t token_width, const HeadConf
     if (used) {
       aux_conv2_0_ = Conv2d(c2 / 0, half, 32, 3);
       aux_norm_ = LayerNorm(c2 / 2, 32, 1e-5);
-      aux_conv2_5_ = Conv2d(c2 / 5, 32, 7, 1);
+      aux_conv2_5_ = LastConv(c2 / 5, 32, 7);
     } else {
       (c2 / 0).declare("weight", {32, half, 3, 3});
       (c2 / 0).declare("bias", {32});
@@ -153,33 +213,33 @@ DualDptHead::DualDptHead(const Scope& scope, int64_t token_width, const HeadConf
   }
 }
 
-void DualDptHead::main_branch(const std::array<Tensor, 4>& levels, const ImageShape& image,
+void DualDptHead::main_branch(const std::array<Tensor, 4>& levels, bool keep, const ImageShape& image,
                               const Tracer& trace, DepthMaps* out) const {
-  Tensor z = output_conv1_(fusion_.forward(levels, trace, "dpt."));
+  const Tensor fused = fusion_.forward(levels, keep, trace, "dpt.");
+  const Tensor z = resize_and_convolve(output_conv1_, fused, 2 * fused.size(2), 2 * fused.size(3));
   trace("dpt.output_conv1", z);
-  z = uv_.add(resize_bilinear(z, image.height, image.width), image, /*in_place=*/!trace);
-  trace("dpt.output_conv2_in", z);
-  z = output_conv2_0_(z);
-  trace("dpt.output_conv2.0", z);
-  z = output_conv2_2_(at::relu(z)).to(at::kFloat);
-  trace("dpt.output_conv2", z);
-  out->depth = z.select(1, 0).exp();
-  out->confidence = z.select(1, 1).exp() + 1;
+  const Tensor logits =
+      run_output_branches(z, image, &uv_,
+                          {{output_conv2_0_, output_conv2_2_, "dpt.output_conv2.0", "dpt.output_conv2"}},
+                          trace, "dpt.output_conv2_in")
+          .front();
+  out->depth = logits.select(1, 0).exp();
+  out->confidence = logits.select(1, 1).exp() + 1;
 }
 
 void DualDptHead::ray_branch(const std::array<Tensor, 4>& levels, const ImageShape& image,
                              const Tracer& trace, DepthMaps* out) const {
-  Tensor z = fusion_aux_.forward(levels, trace, "dpt.");
-  for (const Conv2d& conv : aux_conv1_) z = conv(z);
+  const Tensor fused = fusion_aux_.forward(levels, /*keep=*/bool(trace), trace, "dpt.");
+  Tensor z = resize_and_convolve(aux_conv1_.front(), fused, 2 * fused.size(2), 2 * fused.size(3));
+  for (size_t i = 1; i < aux_conv1_.size(); ++i) z = aux_conv1_[i](z);
   trace("dpt.output_conv1_aux.3", z);
   z = uv_.add(z, image, /*in_place=*/!trace);
   trace("dpt.output_conv2_aux.3_in", z);
   z = aux_conv2_0_(z);
   trace("dpt.output_conv2_aux.3.0", z);
-  z = aux_norm_(z.permute({0, 2, 3, 1})).permute({0, 3, 1, 2});
-  z = aux_conv2_5_(at::relu(z).contiguous()).to(at::kFloat);
-  trace("dpt.output_conv2_aux.3", z);
-  z = z.permute({0, 2, 3, 1});
+  z = aux_norm_(z.permute({0, 2, 3, 1}).to(at::kFloat));
+  z = aux_conv2_5_.of_pixels(at::relu(z)).to(at::kFloat);
+  trace("dpt.output_conv2_aux.3", z.permute({0, 3, 1, 2}));
   out->ray = z.narrow(3, 0, 6).contiguous();
   out->ray_confidence = z.select(3, 6).exp() + 1;
 }
@@ -188,51 +248,49 @@ DepthMaps DualDptHead::forward(const std::array<Tensor, 4>& tokens, const ImageS
                                const Tracer& trace) const {
   const auto levels = trunk_.forward(tokens, image, uv_, trace, "dpt.");
   DepthMaps out;
-  main_branch(levels, image, trace, &out);
+  main_branch(levels, /*keep=*/want_ray || trace, image, trace, &out);
   if (want_ray) ray_branch(levels, image, trace, &out);
   return out;
 }
 
 MonoDptHead::MonoDptHead(const Scope& scope, int64_t token_width, const HeadConfig& config)
     : trunk_(scope, token_width, config, /*with_norm=*/false, /*with_uv=*/false),
-      fusion_(scope / "scratch", config.features, "") {
+      fusion_(scope / "scratch", config.features, "", true) {
   const Scope s = scope / "scratch";
   const int64_t half = config.features / 2;
-  output_conv1_ = Conv2d(s / "output_conv1", config.features, half, 3);
-  output_conv2_0_ = Conv2d(s / "output_conv2" / 0, half, 32, 3);
-  output_conv2_2_ = Conv2d(s / "output_conv2" / 2, 32, 1, 1);
-  sky_conv2_0_ = Conv2d(s / "sky_output_conv2" / 0, half, 32, 3);
-  sky_conv2_2_ = Conv2d(s / "sky_output_conv2" / 2, 32, 1, 1);
+  output_conv1_ = Conv2d(s / "output_conv1", config.features, half, 3, 1, true, MapSize::large);
+  output_conv2_0_ = Conv2d(s / "output_conv2" / 0, half, 32, 3, 1, true, MapSize::large);
+  output_conv2_2_ = LastConv(s / "output_conv2" / 2, 32, 1);
+  sky_conv2_0_ = Conv2d(s / "sky_output_conv2" / 0, half, 32, 3, 1, true, MapSize::large);
+  sky_conv2_2_ = LastConv(s / "sky_output_conv2" / 2, 32, 1);
 }
 
 DepthMaps MonoDptHead::forward(const std::array<Tensor, 4>& tokens, const ImageShape& image,
                                const Tracer& trace) const {
   const auto levels = trunk_.forward(tokens, image, uv_, trace, "dpt.");
-  Tensor z = output_conv1_(fusion_.forward(levels, trace, "dpt."));
+  const Tensor fused = fusion_.forward(levels, /*keep=*/bool(trace), trace, "dpt.");
+  const Tensor z = resize_and_convolve(output_conv1_, fused, 2 * fused.size(2), 2 * fused.size(3));
   trace("dpt.output_conv1", z);
-  z = resize_bilinear(z, image.height, image.width);
-  trace("dpt.output_conv2_in", z);
+  const auto logits =
+      run_output_branches(z, image, nullptr,
+                          {{output_conv2_0_, output_conv2_2_, "dpt.output_conv2.0", "dpt.output_conv2"},
+                           {sky_conv2_0_, sky_conv2_2_, "", "dpt.sky_output_conv2"}},
+                          trace, "dpt.output_conv2_in");
   DepthMaps out;
-  Tensor d = output_conv2_0_(z);
-  trace("dpt.output_conv2.0", d);
-  d = output_conv2_2_(at::relu(d));
-  trace("dpt.output_conv2", d);
-  out.depth = d.select(1, 0).exp();
-  const Tensor sky = sky_conv2_2_(at::relu(sky_conv2_0_(z)));
-  trace("dpt.sky_output_conv2", sky);
-  out.sky = at::relu(sky.select(1, 0));
+  out.depth = logits[0].select(1, 0).exp();
+  out.sky = at::relu(logits[1].select(1, 0));
   return out;
 }
 
 GaussianDptHead::GaussianDptHead(const Scope& scope, int64_t token_width, const HeadConfig& config,
                                  int64_t outputs)
     : trunk_(scope, token_width, config, /*with_norm=*/false, /*with_uv=*/true),
-      fusion_(scope / "scratch", config.features, "") {
+      fusion_(scope / "scratch", config.features, "", true) {
   const Scope s = scope / "scratch";
   const int64_t f = config.features;
-  output_conv1_ = Conv2d(s / "output_conv1", f, f / 2, 3);
-  output_conv2_0_ = Conv2d(s / "output_conv2" / 0, f / 2, 32, 3);
-  output_conv2_2_ = Conv2d(s / "output_conv2" / 2, 32, outputs, 1);
+  output_conv1_ = Conv2d(s / "output_conv1", f, f / 2, 3, 1, true, MapSize::large);
+  output_conv2_0_ = Conv2d(s / "output_conv2" / 0, f / 2, 32, 3, 1, true, MapSize::large);
+  output_conv2_2_ = LastConv(s / "output_conv2" / 2, 32, outputs);
   const int64_t widths[] = {3, f / 8, f / 4, f / 2};
   for (int i = 0; i < 3; ++i)
     images_merger_[size_t(i)] = Conv2d(scope / "images_merger" / (2 * i), widths[i], widths[i + 1], 3);
@@ -242,7 +300,8 @@ Tensor GaussianDptHead::forward(const std::array<Tensor, 4>& tokens, const Tenso
                                 const Tracer& trace) const {
   const ImageShape image{image_pixels.size(2), image_pixels.size(3)};
   const auto levels = trunk_.forward(tokens, image, uv_, trace, "gs.dpt.");
-  Tensor z = output_conv1_(fusion_.forward(levels, trace, "gs.dpt."));
+  const Tensor fused = fusion_.forward(levels, /*keep=*/bool(trace), trace, "gs.dpt.");
+  Tensor z = resize_and_convolve(output_conv1_, fused, 2 * fused.size(2), 2 * fused.size(3));
   trace("gs.dpt.output_conv1", z);
   z = resize_bilinear(z, image.height, image.width);
   Tensor merged = image_pixels;

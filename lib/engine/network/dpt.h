@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The dense prediction trunk that all heads share, and the three heads on it. All float32.
-// Source: upstream model/{dpt,dualdpt,gsdpt}.py, model/utils/head_utils.py.
+// The dense prediction trunk that all heads share, and the three heads on it. Convolutions compute in the
+// type of the scope that a head is built with; normalisation and the last layer of each head in float32, and
+// so are all results. Source: upstream model/{dpt,dualdpt,gsdpt}.py, model/utils/head_utils.py.
 #pragma once
 
 #include <array>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "engine/network/config.h"
+#include "engine/network/conv.h"
 #include "engine/network/ops.h"
 #include "engine/network/trace.h"
 
@@ -31,10 +33,15 @@ class UvEmbedding {
   // Returns map + 0.1 * embedding, in place when `map` may be overwritten.
   Tensor add(Tensor map, const ImageShape& image, bool in_place) const;
 
- private:
+  // 0.1 * embedding, for `channels` channels.
   struct Tables {
-    Tensor columns, rows;  // [1, C/2, 1, w], [1, C/2, h, 1]
+    Tensor columns, rows;              // planes: [1, C/2, 1, w], [1, C/2, h, 1]
+    Tensor pixel_columns, pixel_rows;  // pixels: [w, C/2], [h, C/2]
   };
+  const Tables& tables(int64_t channels, int64_t rows, int64_t columns, const ImageShape& image,
+                       at::Device device) const;
+
+ private:
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
   mutable std::map<Key, Tables> cache_;
 };
@@ -42,9 +49,12 @@ class UvEmbedding {
 // v + conv2(relu(conv1(relu(v))))
 class ResidualUnit {
  public:
-  ResidualUnit(const Scope& scope, int64_t width)
-      : conv1_(scope / "conv1", width, width, 3), conv2_(scope / "conv2", width, width, 3) {}
-  Tensor forward(const Tensor& v) const { return conv2_(at::relu(conv1_(at::relu(v)))).add_(v); }
+  ResidualUnit(const Scope& scope, int64_t width, MapSize maps)
+      : conv1_(scope / "conv1", width, width, 3, 1, true, maps),
+        conv2_(scope / "conv2", width, width, 3, 1, true, maps) {}
+  // `v` may be overwritten.
+  Tensor forward(const MapAndRelu& v) const { return conv2_.add_to(v.map, conv1_.forward_relu(v.relu)); }
+  const Conv2d& layer() const { return conv2_; }
 
  private:
   Conv2d conv1_, conv2_;
@@ -53,9 +63,12 @@ class ResidualUnit {
 // Four fusion blocks, coarse to fine.
 class FusionChain {
  public:
-  FusionChain(const Scope& scratch, int64_t width, const std::string& suffix);
-  // levels: r1..r4, fine to coarse. Result: [N, F, 2 h1, 2 w1].
-  Tensor forward(const std::array<Tensor, 4>& levels, const Tracer& trace, const std::string& prefix) const;
+  // large: whether the finer maps are worth more memory (MapSize).
+  FusionChain(const Scope& scratch, int64_t width, const std::string& suffix, bool large);
+  // levels: r1..r4, fine to coarse; may be overwritten unless they are kept. Result: [N, F, h1, w1], still to
+  // be resized to twice that.
+  Tensor forward(const std::array<Tensor, 4>& levels, bool keep, const Tracer& trace,
+                 const std::string& prefix) const;
 
  private:
   struct Fusion {
@@ -84,6 +97,18 @@ class DptTrunk {
   std::array<Conv2d, 4> layer_rn_;
 };
 
+// One of the outputs that follow a resize to the size of the image: last(relu(conv(..))).
+struct OutputBranch {
+  const Conv2d& conv;
+  const LastConv& last;
+  std::string conv_name, name;  // for traces; may be empty
+};
+
+// What the branches give, each [N, outputs, H, W] in float32. `uv` may be null. `input_name`: for traces.
+std::vector<Tensor> run_output_branches(const Tensor& map, const ImageShape& image, const UvEmbedding* uv,
+                                        const std::vector<OutputBranch>& branches, const Tracer& trace,
+                                        const std::string& input_name);
+
 struct DepthMaps {
   Tensor depth;       // [N, H, W]
   Tensor confidence;  // [N, H, W], DualDPT
@@ -100,16 +125,19 @@ class DualDptHead {
                     const Tracer& trace) const;
 
  private:
-  void main_branch(const std::array<Tensor, 4>& levels, const ImageShape& image, const Tracer& trace,
-                   DepthMaps* out) const;
+  // The levels may be overwritten unless they are kept.
+  void main_branch(const std::array<Tensor, 4>& levels, bool keep, const ImageShape& image,
+                   const Tracer& trace, DepthMaps* out) const;
   void ray_branch(const std::array<Tensor, 4>& levels, const ImageShape& image, const Tracer& trace,
                   DepthMaps* out) const;
 
   DptTrunk trunk_;
   FusionChain fusion_, fusion_aux_;
-  Conv2d output_conv1_, output_conv2_0_, output_conv2_2_;
+  Conv2d output_conv1_, output_conv2_0_;
+  LastConv output_conv2_2_;
   std::vector<Conv2d> aux_conv1_;
-  Conv2d aux_conv2_0_, aux_conv2_5_;
+  Conv2d aux_conv2_0_;
+  LastConv aux_conv2_5_;
   LayerNorm aux_norm_;
   UvEmbedding uv_;
 };
@@ -123,7 +151,8 @@ class MonoDptHead {
  private:
   DptTrunk trunk_;
   FusionChain fusion_;
-  Conv2d output_conv1_, output_conv2_0_, output_conv2_2_, sky_conv2_0_, sky_conv2_2_;
+  Conv2d output_conv1_, output_conv2_0_, sky_conv2_0_;
+  LastConv output_conv2_2_, sky_conv2_2_;
   UvEmbedding uv_;  // unused by this head's trunk
 };
 
@@ -138,7 +167,8 @@ class GaussianDptHead {
  private:
   DptTrunk trunk_;
   FusionChain fusion_;
-  Conv2d output_conv1_, output_conv2_0_, output_conv2_2_;
+  Conv2d output_conv1_, output_conv2_0_;
+  LastConv output_conv2_2_;
   std::array<Conv2d, 3> images_merger_;
   UvEmbedding uv_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/network.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 
 #include "engine/api/engine_error.h"
@@ -8,6 +10,13 @@
 
 namespace da3 {
 namespace {
+
+// How many images go through a head together. On the CPU one at a time is as fast as several, and its maps
+// stay in the cache; who listens wants them together.
+int64_t images_at_once(const Tensor& image, const NetworkOptions& options, const Tracer& trace) {
+  const bool alone = image.is_cpu() && !trace && !at::GradMode::is_enabled();
+  return alone ? 1 : options.head_chunk;
+}
 
 // Runs a head over slices of the folded view axis and puts the maps together again.
 template <typename Head>
@@ -70,15 +79,20 @@ class AnyViewNetwork : public Network {
   AnyViewNetwork(const ModelConfig& config, const Scope& scope)
       : config_(config),
         backbone_(scope, config.backbone),
-        head_(scope.in_float() / "head", config.backbone.feature_width(), config.head) {
+        head_(scope.for_head() / "head", config.backbone.feature_width(), config.head) {
     const Scope in_float = scope.in_float();
     if (config.cameras) {
-      encoder_.emplace(in_float / "cam_enc", config.backbone.width);
+      // Few ever give known cameras, and its weights are a fifth of a small model's.
+      encoder_source_ = scope.source().keep();
+      if (encoder_source_)
+        encoder_scope_.emplace((in_float / "cam_enc").out_of(*encoder_source_));
+      else
+        encoder_.emplace(in_float / "cam_enc", config.backbone.width);
       decoder_.emplace(in_float / "cam_dec", config.backbone.feature_width());
     }
     if (config.gaussians)
-      gaussian_head_.emplace(in_float / "gs_head", config.backbone.feature_width(), config.gaussians->head,
-                             kGaussianChannels + 1);
+      gaussian_head_.emplace(scope.for_head() / "gs_head", config.backbone.feature_width(),
+                             config.gaussians->head, kGaussianChannels + 1);
   }
 
   NetworkOutput forward(const Tensor& image, const NetworkOptions& options,
@@ -95,7 +109,7 @@ class AnyViewNetwork : public Network {
     const bool ray = options.use_ray_pose || options.want_ray;
     DepthMaps maps;
     if (options.want_maps || ray || options.want_gaussians)
-      maps = unfold(run_in_chunks(options.head_chunk, tokens.features,
+      maps = unfold(run_in_chunks(images_at_once(image, options, trace), tokens.features,
                                   [&](const auto& slice) { return head_.forward(slice, shape, ray, trace); }),
                     batch, views);
     NetworkOutput out;
@@ -124,6 +138,7 @@ class AnyViewNetwork : public Network {
 
   Tensor encode(const Tensor& image, const ImageShape& shape, const NetworkOptions& options,
                 const Tracer& trace) const {
+    if (!encoder_ && encoder_scope_) encoder_.emplace(*encoder_scope_, config_.backbone.width);
     if (!encoder_)
       throw EngineError(DA3_ERROR_UNSUPPORTED, "The model '" + config_.name +
                                                    "' has no camera encoder: it cannot take known cameras.");
@@ -148,9 +163,10 @@ class AnyViewNetwork : public Network {
                      const Tracer& trace, NetworkOutput* out) const {
     const int64_t batch = image.size(0), views = image.size(1);
     const Tensor pixels = image.flatten(0, 1);
+    const int64_t chunk = images_at_once(image, options, trace);
     std::vector<Tensor> parts;
-    for (int64_t start = 0; start < pixels.size(0); start += options.head_chunk) {
-      const int64_t n = std::min(options.head_chunk, pixels.size(0) - start);
+    for (int64_t start = 0; start < pixels.size(0); start += chunk) {
+      const int64_t n = std::min(chunk, pixels.size(0) - start);
       std::array<Tensor, 4> slice;
       for (size_t k = 0; k < 4; ++k) slice[k] = tokens.features[k].narrow(0, start, n);
       parts.push_back(gaussian_head_->forward(slice, pixels.narrow(0, start, n), trace));
@@ -167,7 +183,9 @@ class AnyViewNetwork : public Network {
   ModelConfig config_;
   Backbone backbone_;
   DualDptHead head_;
-  std::optional<CameraEncoder> encoder_;
+  std::shared_ptr<WeightSource> encoder_source_;  // null: the encoder is there from the beginning
+  std::optional<Scope> encoder_scope_;
+  mutable std::optional<CameraEncoder> encoder_;
   std::optional<CameraDecoder> decoder_;
   std::optional<GaussianDptHead> gaussian_head_;
 };
@@ -177,7 +195,7 @@ class MonoNetwork : public Network {
   MonoNetwork(const ModelConfig& config, const Scope& scope)
       : config_(config),
         backbone_(scope, config.backbone),
-        head_(scope.in_float() / "head", config.backbone.feature_width(), config.head) {}
+        head_(scope.for_head() / "head", config.backbone.feature_width(), config.head) {}
 
   NetworkOutput forward(const Tensor& image, const NetworkOptions& options,
                         const Tracer& trace) const override {
@@ -187,7 +205,7 @@ class MonoNetwork : public Network {
     b.feature_layers = options.feature_layers;
     BackboneOutput tokens = backbone_.forward(image, b, trace);
     const DepthMaps maps =
-        unfold(run_in_chunks(options.head_chunk, tokens.features,
+        unfold(run_in_chunks(images_at_once(image, options, trace), tokens.features,
                              [&](const auto& slice) { return head_.forward(slice, shape, trace); }),
                batch, views);
     trace("head.depth", maps.depth);

@@ -26,6 +26,7 @@ class Linear {
   // The same with its output multiplied by `scale` [out], which must stay what it is.
   Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale);
 
+  at::ScalarType type() const { return type_; }
   // In the compute type.
   Tensor forward_compute(const Tensor& x) const;
   Tensor operator()(const Tensor& x) const { return forward_compute(x).to(at::kFloat); }
@@ -52,36 +53,5 @@ struct LayerNorm {
       : weight(s.take("weight", {width})), bias(s.take("bias", {width})), eps(epsilon) {}
   Tensor operator()(const Tensor& x) const { return at::layer_norm(x, {weight.size(0)}, weight, bias, eps); }
 };
-
-// 2-D convolution with square kernels, float32.
-struct Conv2d {
-  Tensor weight, bias;
-  int64_t stride = 1, padding = 0;
-  Conv2d() = default;
-  Conv2d(const Scope& s, int64_t in, int64_t out, int64_t kernel, int64_t stride_ = 1, bool with_bias = true)
-      : weight(s.take("weight", {out, in, kernel, kernel})), stride(stride_), padding(kernel == 3 ? 1 : 0) {
-    if (with_bias) bias = s.take("bias", {out});
-  }
-  Tensor operator()(const Tensor& x) const {
-    return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding});
-  }
-};
-
-// Transposed convolution whose stride equals its kernel; weight [in, out, k, k] with in = out.
-struct UpConv2d {
-  Tensor weight, bias;
-  int64_t stride = 1;
-  UpConv2d() = default;
-  UpConv2d(const Scope& s, int64_t width, int64_t kernel)
-      : weight(s.take("weight", {width, width, kernel, kernel})),
-        bias(s.take("bias", {width})),
-        stride(kernel) {}
-  Tensor operator()(const Tensor& x) const { return at::conv_transpose2d(x, weight, bias, {stride, stride}); }
-};
-
-inline Tensor resize_bilinear(const Tensor& x, int64_t height, int64_t width) {
-  if (x.size(2) == height && x.size(3) == width) return x;
-  return at::upsample_bilinear2d(x, {height, width}, /*align_corners=*/true);
-}
 
 }  // namespace da3

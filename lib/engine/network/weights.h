@@ -26,6 +26,9 @@ class WeightSource {
   virtual Tensor take(const std::string& key, const std::vector<int64_t>& shape) = 0;
   // A parameter that belongs to the checkpoint and is never computed with.
   virtual void declare(const std::string& key, const std::vector<int64_t>& shape) = 0;
+  // A source with the same answers that may be asked later, from any thread, one at a time; null when everything
+  // must be asked at once.
+  virtual std::shared_ptr<WeightSource> keep() const { return nullptr; }
 };
 
 struct KeyShape {
@@ -56,6 +59,7 @@ class CheckpointWeights : public WeightSource {
   void check(const std::vector<KeyShape>& expected) const;
   Tensor take(const std::string& key, const std::vector<int64_t>& shape) override;
   void declare(const std::string&, const std::vector<int64_t>&) override {}
+  std::shared_ptr<WeightSource> keep() const override { return std::make_shared<CheckpointWeights>(*this); }
 
  private:
   const TensorView* find(const std::string& key) const;
@@ -70,6 +74,7 @@ class SyntheticWeights : public WeightSource {
       : seed_(seed), factors_(std::move(factors)), threads_(threads) {}
   Tensor take(const std::string& key, const std::vector<int64_t>& shape) override;
   void declare(const std::string&, const std::vector<int64_t>&) override {}
+  std::shared_ptr<WeightSource> keep() const override { return std::make_shared<SyntheticWeights>(*this); }
 
  private:
   uint64_t seed_;
@@ -84,6 +89,7 @@ struct Placement {
   bool int8 = false;                    // linear layers of the backbone in 8 bits (CPU)
   bool prepack = true;  // lay weights out for the CPU's kernels: faster, and a second copy of the weights
   Da3Attention attention = DA3_ATTENTION_AUTO;
+  at::ScalarType heads_beside_int8 = at::kFloat;  // of convolutions where int8 is set
 };
 
 // A source plus the key prefix of a module.
@@ -93,13 +99,25 @@ class Scope {
       : source_(&source), prefix_(std::move(prefix)), placement_(placement) {}
   Scope operator/(const std::string& name) const { return Scope(*source_, prefix_ + name + ".", placement_); }
   Scope operator/(int index) const { return *this / std::to_string(index); }
-  // The same part computed in float32 (heads, cameras).
+  // The same part computed in float32 (cameras).
   Scope in_float() const {
     Placement p = placement_;
     p.compute = at::kFloat;
     p.int8 = false;
     return Scope(*source_, prefix_, p);
   }
+
+  // The same part with convolutions (heads).
+  Scope for_head() const {
+    Placement p = placement_;
+    if (p.int8) p.compute = p.heads_beside_int8;
+    p.int8 = false;
+    return Scope(*source_, prefix_, p);
+  }
+
+  // The same part out of another source.
+  Scope out_of(WeightSource& source) const { return Scope(source, prefix_, placement_); }
+  WeightSource& source() const { return *source_; }
 
   // On the part's device; float32.
   Tensor take(const std::string& name, const std::vector<int64_t>& shape) const {

@@ -9,6 +9,7 @@
 #include <new>
 
 #include "engine/api/engine_error.h"
+#include "engine/runtime/cpu_allocator.h"
 #include "geometry/pose_align.h"
 #include "geometry/rigid.h"
 
@@ -161,6 +162,7 @@ bool is_out_of_memory(const std::string& text) {
 std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const std::vector<Item>& items) {
   const int64_t started = Clock::real().now();
   std::vector<std::unique_ptr<ResultPlanes>> results;
+  const PassBlocks blocks;
   try {
     const Tensor images = make_images(items).to(model.device);
     const NetworkOutput out = model.network->forward(images, make_options(model, items), {});

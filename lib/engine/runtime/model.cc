@@ -8,6 +8,7 @@
 #include "engine/api/engine_error.h"
 #include "engine/checkpoint/synthetic.h"
 #include "engine/kernels/int8_linear.h"
+#include "engine/runtime/cpu_allocator.h"
 #include "engine/runtime/device.h"
 
 namespace da3 {
@@ -87,6 +88,7 @@ class CountedWeights : public WeightSource {
   void declare(const std::string& key, const std::vector<int64_t>& shape) override {
     source_.declare(key, shape);
   }
+  std::shared_ptr<WeightSource> keep() const override { return source_.keep(); }
 
  private:
   WeightSource& source_;
@@ -97,6 +99,10 @@ class CountedWeights : public WeightSource {
 };
 
 }  // namespace
+
+Model::~Model() {
+  if (device.is_cpu()) trim_block_pool();
+}
 
 std::string ModelRequest::key() const {
   return hash + "/" + fingerprint(config) + "/" + device.str() + "/" + name_of(precision) + "/" +
@@ -130,6 +136,7 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
   model->source = request.source;
   model->hash = request.hash;
   model->synthetic = request.checkpoint == nullptr;
+  if (request.device.is_cpu()) use_block_pool();
   const auto keys = network_keys(request.config);
   model->parameters = count_parameters(keys);
   Placement placement;

@@ -22,6 +22,7 @@ struct Model {
   std::string source, hash, licence;
   bool synthetic = false;
   uint64_t parameters = 0;
+  ~Model();  // with it goes the memory that its passes kept
 };
 
 // What is known before weights are touched: enough to find a model that is already loaded.

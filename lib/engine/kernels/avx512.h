@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+//
+// For the kernels of this room only: functions that may use AVX-512, and vectors of 16 values of a map. The
+// rest of the program is compiled without these instructions.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+// GCC 12 takes what its own header leaves undefined on purpose for a mistake (its bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#define DA3_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
+#define DA3_AVX512_INLINE DA3_AVX512 __attribute__((always_inline)) static inline
+
+namespace da3::kernels {
+
+inline bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+// The first `count` of 16.
+DA3_AVX512_INLINE __mmask16 lanes(int64_t count) {
+  return count >= 16 ? __mmask16(0xffff) : __mmask16((1u << count) - 1);
+}
+
+DA3_AVX512_INLINE __m512 load(const float* from, __mmask16 m) {
+  return _mm512_maskz_loadu_ps(m, from);
+}
+
+// bfloat16
+DA3_AVX512_INLINE __m512 load(const uint16_t* from, __mmask16 m) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+DA3_AVX512_INLINE void keep(__m512 v, __mmask16 m, float* to) {
+  _mm512_mask_storeu_ps(to, m, v);
+}
+
+// To bfloat16, to nearest even; what is not a number stays one.
+DA3_AVX512_INLINE void keep(__m512 v, __mmask16 m, uint16_t* to) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i rounded = _mm512_mask_mov_epi32(
+      _mm512_srli_epi32(up, 16), _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
+  _mm256_mask_storeu_epi16(to, m, _mm512_cvtepi32_epi16(rounded));
+}
+
+}  // namespace da3::kernels
+
+#endif

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#include "engine/kernels/flash_attention.h"
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "engine/kernels/microkernel.h"
+
+namespace da3::kernels {
+namespace {
+
+#if defined(__x86_64__)
+
+constexpr int64_t kWidth = 64, kPanel = 32, kRows = 12;
+constexpr int64_t kQueries = 192, kKeys = 384;  // a block's scores and keys stay in a core's caches
+constexpr float kScale = 0.18033688f;           // log2(e) / sqrt(64)
+constexpr float kLowest = -1e30f;               // where there is no key
+
+// Keys and values of one head, as the products take them; the last panel is filled up with zeros.
+//   float: keys [panel][64][32], values [key][64]
+//   bfloat16, two by two: keys [panel][64 / 2][32][2], values [key / 2][64][2]
+void pack(const float* k, const float* v, int64_t k_row, int64_t v_row, int64_t count, float* keys,
+          float* values) {
+  const int64_t padded = (count + kPanel - 1) / kPanel * kPanel;
+  for (int64_t p = 0; p < padded; p += kPanel)
+    for (int64_t d = 0; d < kWidth; ++d)
+      for (int64_t n = 0; n < kPanel; ++n)
+        keys[p * kWidth + d * kPanel + n] = p + n < count ? k[(p + n) * k_row + d] : 0.0f;
+  for (int64_t n = 0; n < count; ++n) std::copy_n(v + n * v_row, kWidth, values + n * kWidth);
+  std::fill_n(values + count * kWidth, (padded - count) * kWidth, 0.0f);
+}
+
+void pack(const uint16_t* k, const uint16_t* v, int64_t k_row, int64_t v_row, int64_t count, uint16_t* keys,
+          uint16_t* values) {
+  const int64_t padded = (count + kPanel - 1) / kPanel * kPanel;
+  for (int64_t p = 0; p < padded; p += kPanel)
+    for (int64_t n = 0; n < kPanel; ++n)
+      for (int64_t d = 0; d < kWidth; d += 2) {
+        uint16_t* const to = keys + p * kWidth + d * kPanel + 2 * n;
+        to[0] = p + n < count ? k[(p + n) * k_row + d] : 0;
+        to[1] = p + n < count ? k[(p + n) * k_row + d + 1] : 0;
+      }
+  for (int64_t n = 0; n < padded; n += 2)
+    for (int64_t d = 0; d < kWidth; ++d) {
+      values[n * kWidth + 2 * d] = n < count ? v[n * v_row + d] : 0;
+      values[n * kWidth + 2 * d + 1] = n + 1 < count ? v[(n + 1) * v_row + d] : 0;
+    }
+}
+
+// out (+)= x w for up to 12 rows, rounded up to a multiple of three, and 32 columns.
+template <int Step, bool Add, typename T>
+void multiply_rows(const T* x, int64_t x_stride, int64_t depth, const T* w, float* out, int64_t out_stride,
+                   int64_t rows) {
+  if (rows > 9) return multiply<4, Step, Add>(x, x_stride, depth, w, out, out_stride);
+  if (rows > 6) return multiply<3, Step, Add>(x, x_stride, depth, w, out, out_stride);
+  if (rows > 3) return multiply<2, Step, Add>(x, x_stride, depth, w, out, out_stride);
+  multiply<1, Step, Add>(x, x_stride, depth, w, out, out_stride);
+}
+
+// 2^x for x <= 0: to 1e-7, or to 1e-4 where the result becomes a bfloat16.
+template <bool Exact>
+DA3_AVX512_INLINE __m512 power_of_two(__m512 x) {
+  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_sub_ps(x, whole);
+  __m512 y;
+  if (Exact) {
+    y = _mm512_fmadd_ps(_mm512_set1_ps(0.0013276466f), f, _mm512_set1_ps(0.009675541f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.055507135f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.2402212f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.69314694f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
+  } else {
+    y = _mm512_fmadd_ps(_mm512_set1_ps(0.055171624f), f, _mm512_set1_ps(0.24261113f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.693261f));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.99992806f));
+  }
+  return _mm512_scalef_ps(y, whole);
+}
+
+// What is known of a query so far: greatest score, sum of weights, weighted sum of values.
+struct Query {
+  float greatest, weight;
+};
+
+// Scores of one query to weights relative to the greatest score so far; what was summed before is scaled to
+// it. Result into `weights`; `scores` and `weights` may be the same. `count`: a multiple of 16.
+template <typename T>
+DA3_AVX512 void weigh(const float* scores, int64_t count, Query* query, float* sums, T* weights) {
+  __m512 most = _mm512_set1_ps(query->greatest);
+  for (int64_t c = 0; c < count; c += 16) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + c));
+  const float greatest = _mm512_reduce_max_ps(most);
+  const __m512 top = _mm512_set1_ps(greatest), scale = _mm512_set1_ps(kScale);
+  constexpr bool exact = std::is_same_v<T, float>;
+  const __m512 before =
+      power_of_two<exact>(_mm512_mul_ps(_mm512_sub_ps(_mm512_set1_ps(query->greatest), top), scale));
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t c = 0; c < count; c += 16) {
+    const __m512 w =
+        power_of_two<exact>(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + c), top), scale));
+    sum = _mm512_add_ps(sum, w);
+    keep(w, 0xffff, weights + c);
+  }
+  query->greatest = greatest;
+  query->weight = query->weight * _mm512_cvtss_f32(before) + _mm512_reduce_add_ps(sum);
+  for (int64_t d = 0; d < kWidth; d += 16)
+    _mm512_storeu_ps(sums + d, _mm512_mul_ps(before, _mm512_loadu_ps(sums + d)));
+}
+
+template <typename T>
+DA3_AVX512 void finish(const float* sums, float weight, T* to) {
+  const __m512 inverse = _mm512_set1_ps(1.0f / weight);
+  for (int64_t d = 0; d < kWidth; d += 16)
+    keep(_mm512_mul_ps(inverse, _mm512_loadu_ps(sums + d)), 0xffff, to + d);
+}
+
+// Memory of a thread.
+template <typename T>
+struct Workspace {
+  std::vector<T> packed;
+  std::vector<float> floats;
+  std::vector<T> values;
+};
+
+template <typename T>
+Workspace<T>& workspace() {
+  thread_local Workspace<T> it;
+  return it;
+}
+
+template <typename T>
+constexpr int64_t kPairs = std::is_same_v<T, float> ? 1 : 2;  // inputs that one product takes together
+
+// Attention of one head for up to kQueries queries.
+template <typename T>
+struct QueryBlock {
+  const T *keys, *values;  // packed
+  int64_t key_count;
+  Workspace<T>& memory;
+
+  void run(const T* q, int64_t q_row, int64_t count, T* to, int64_t to_row) const {
+    // scores [12][kKeys], sums [kQueries][64]; queries [kQueries][64], weights [12][kKeys]
+    memory.floats.resize(size_t(kRows * kKeys + kQueries * kWidth));
+    memory.values.resize(size_t(kQueries * kWidth + kRows * kKeys));
+    float *const scores = memory.floats.data(), *const sums = scores + kRows * kKeys;
+    T *const queries = memory.values.data(), *const weights = queries + kQueries * kWidth;
+    Query state[kQueries];
+    std::fill_n(state, kQueries, Query{kLowest, 0.0f});
+    std::fill_n(sums, kQueries * kWidth, 0.0f);
+    for (int64_t i = 0; i < count; ++i) std::copy_n(q + i * q_row, kWidth, queries + i * kWidth);
+    std::fill(queries + count * kWidth, queries + kQueries * kWidth, T(0));
+    const int64_t padded = (key_count + kPanel - 1) / kPanel * kPanel;
+    for (int64_t first = 0; first < padded; first += kKeys) {
+      const int64_t here = std::min(kKeys, padded - first), valid = std::min(here, key_count - first);
+      for (int64_t i = 0; i < count; i += kRows) {
+        const int64_t rows = std::min(kRows, count - i);
+        for (int64_t n = 0; n < here; n += kPanel)
+          multiply_rows<kPanel * kPairs<T>, false>(queries + i * kWidth, kWidth, kWidth / kPairs<T>,
+                                                   keys + (first + n) * kWidth, scores + n, kKeys, rows);
+        for (int64_t r = 0; r < rows; ++r) {
+          std::fill(scores + r * kKeys + valid, scores + r * kKeys + here, kLowest);
+          weigh(scores + r * kKeys, here, &state[i + r], sums + (i + r) * kWidth, weights + r * kKeys);
+        }
+        for (int64_t d = 0; d < kWidth; d += kPanel)
+          multiply_rows<kWidth * kPairs<T>, true>(weights, kKeys, here / kPairs<T>,
+                                                  values + first * kWidth + d * kPairs<T>,
+                                                  sums + i * kWidth + d, kWidth, rows);
+      }
+    }
+    for (int64_t i = 0; i < count; ++i) finish(sums + i * kWidth, state[i].weight, to + i * to_row);
+  }
+};
+
+#endif
+
+}  // namespace
+
+template <typename T>
+bool FlashAttention<T>::available() {
+#if defined(__x86_64__)
+  static const bool there =
+      has_avx512() && (std::is_same_v<T, float> || __builtin_cpu_supports("avx512bf16"));
+  return there;
+#else
+  return false;
+#endif
+}
+
+template <typename T>
+void FlashAttention<T>::run(int64_t begin, int64_t end) const {
+#if defined(__x86_64__)
+  Workspace<T>& memory = workspace<T>();
+  const int64_t padded = (keys + kPanel - 1) / kPanel * kPanel;
+  memory.packed.resize(size_t(2 * padded * kWidth));
+  T *const packed_keys = memory.packed.data(), *const packed_values = packed_keys + padded * kWidth;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t item = unit / parts / heads, head = unit / parts % heads, part = unit % parts;
+    if (unit == begin || part == 0)
+      pack(k.data + item * k.item + head * k.head, v.data + item * v.item + head * v.head, k.row, v.row, keys,
+           packed_keys, packed_values);
+    const QueryBlock<T> block{packed_keys, packed_values, keys, memory};
+    const int64_t last = (part + 1) * queries / parts;
+    for (int64_t i = part * queries / parts; i < last; i += kQueries)
+      block.run(q.data + item * q.item + head * q.head + i * q.row, q.row, std::min(kQueries, last - i),
+                to.data + item * to.item + head * to.head + i * to.row, to.row);
+  }
+#else
+  (void)begin, (void)end;
+#endif
+}
+
+template struct FlashAttention<float>;
+template struct FlashAttention<uint16_t>;
+
+}  // namespace da3::kernels

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#include "engine/kernels/flash_attention.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "engine/network/attention.h"
+
+using namespace da3;
+using at::Tensor;
+
+namespace {
+
+Tensor by_definition(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const Tensor a = q.to(at::kDouble), b = k.to(at::kDouble), c = v.to(at::kDouble);
+  return at::matmul(at::softmax(at::matmul(a, b.transpose(2, 3)) / std::sqrt(double(q.size(3))), -1), c);
+}
+
+double error(const Tensor& a, const Tensor& b) {
+  const Tensor x = a.to(at::kDouble);
+  return ((x - b).abs().max() / b.pow(2).mean().sqrt()).item<double>();
+}
+
+// [batch, heads, tokens, 64]; as the product for queries, keys and values gives them, or each by itself.
+std::vector<Tensor> make_inputs(int64_t batch, int64_t heads, int64_t queries, int64_t keys, bool apart) {
+  at::manual_seed(21);
+  if (apart)
+    return {at::randn({batch, heads, queries, 64}), at::randn({batch, heads, keys, 64}),
+            at::randn({batch, heads, keys, 64})};
+  const Tensor qkv = at::randn({batch, std::max(queries, keys), 3, heads, 64}).permute({2, 0, 3, 1, 4});
+  return {qkv[0].narrow(2, 0, queries), qkv[1].narrow(2, 0, keys), qkv[2].narrow(2, 0, keys)};
+}
+
+template <typename T>
+bool ours() {
+  return kernels::FlashAttention<T>::available();
+}
+
+}  // namespace
+
+TEST_CASE("own attention: its definition, for any number of queries and keys") {
+  for (const bool apart : {true, false})
+    for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{
+             {1, 1}, {2, 31}, {13, 32}, {12, 33}, {191, 64}, {193, 385}, {30, 800}, {400, 7}}) {
+      CAPTURE(queries);
+      CAPTURE(keys);
+      const auto in = make_inputs(2, 3, queries, keys, apart);
+      const Tensor expected = by_definition(in[0], in[1], in[2]), out = attention(in[0], in[1], in[2]);
+      CHECK((out.sizes() == expected.sizes()));
+      CHECK(error(out, expected) < 1e-5);
+      if (!ours<uint16_t>()) continue;
+      std::vector<Tensor> half;
+      for (const Tensor& t : in) half.push_back(t.to(at::kBFloat16));
+      const Tensor low = attention(half[0], half[1], half[2]);
+      CHECK((low.scalar_type() == at::kBFloat16));
+      CHECK(error(low, by_definition(half[0], half[1], half[2])) < 0.03);
+    }
+}
+
+TEST_CASE("own attention: the result lies token by token where it is ours") {
+  if (!ours<float>()) return;
+  const auto in = make_inputs(2, 3, 20, 20, false);
+  CHECK(attention(in[0], in[1], in[2]).transpose(1, 2).is_contiguous());
+}
+
+TEST_CASE("own attention: how work is divided changes no bit") {
+  if (!ours<float>()) return;
+  const auto in = make_inputs(1, 2, 700, 700, true);
+  std::vector<Tensor> outs;
+  for (const int64_t parts : {1, 3, 8}) {
+    Tensor out = at::zeros({1, 2, 700, 64});
+    const auto rows = [](const Tensor& t) {
+      return kernels::HeadRows<const float>{t.data_ptr<float>(), t.stride(0), t.stride(1), t.stride(2)};
+    };
+    const kernels::FlashAttention<float> kernel{
+        rows(in[0]), rows(in[1]),
+        rows(in[2]), {out.data_ptr<float>(), out.stride(0), out.stride(1), out.stride(2)},
+        1,           2,
+        700,         700,
+        parts};
+    CHECK(kernel.units() == 2 * parts);
+    for (int64_t u = kernel.units(); u-- > 0;) kernel.run(u, u + 1);
+    outs.push_back(out);
+  }
+  CHECK(error(outs[0], by_definition(in[0], in[1], in[2])) < 1e-5);
+  CHECK(at::equal(outs[0], outs[1]));
+  CHECK(at::equal(outs[0], outs[2]));
+}
+
+TEST_CASE("own attention: great scores neither overflow nor lose the greatest") {
+  auto in = make_inputs(1, 1, 40, 900, true);
+  const Tensor q = in[0] * 60, k = in[1] * 60;
+  CHECK(error(attention(q, k, in[2]), by_definition(q, k, in[2])) < 1e-2);
+  // All weight on one key, wherever it lies.
+  for (const int64_t key : {0, 383, 384, 899}) {
+    Tensor sharp = at::zeros({1, 1, 900, 64});
+    sharp[0][0][key] = 50.0;
+    const Tensor ones = at::ones({1, 1, 40, 64});
+    CHECK(error(attention(ones, sharp, in[2]),
+                in[2].narrow(2, key, 1).expand({1, 1, 40, 64}).to(at::kDouble)) < 1e-5);
+  }
+}
+
+TEST_CASE("own attention: what is not a number spoils its query, or all of its head, but nothing else") {
+  auto in = make_inputs(1, 2, 50, 60, true);
+  Tensor q = in[0].clone();
+  q[0][1][7][3] = std::numeric_limits<float>::quiet_NaN();
+  Tensor out = attention(q, in[1], in[2]);
+  CHECK(out[0][1][7].isnan().all().item<bool>());
+  CHECK(out.isnan().sum().item<int64_t>() == 64);
+  Tensor k = in[1].clone();
+  k[0][0][59][3] = std::numeric_limits<float>::quiet_NaN();
+  out = attention(in[0], k, in[2]);
+  CHECK(out[0][0].isnan().all().item<bool>());
+  CHECK_FALSE(out[0][1].isnan().any().item<bool>());
+}
+
+TEST_CASE("own attention: gradients pass; other widths and types are left to LibTorch") {
+  auto in = make_inputs(1, 2, 9, 9, true);
+  const Tensor q = in[0].clone().set_requires_grad(true);
+  attention(q, in[1], in[2]).sum().backward();
+  CHECK(q.grad().defined());
+  const Tensor narrow = at::randn({1, 2, 9, 32}),
+               exact = at::randn({1, 2, 9, 64}, at::TensorOptions(at::kDouble));
+  CHECK(error(attention(narrow, narrow, narrow), by_definition(narrow, narrow, narrow)) < 1e-5);
+  CHECK(error(attention(exact, exact, exact), by_definition(exact, exact, exact)) < 1e-12);
+}
