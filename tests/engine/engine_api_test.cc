@@ -254,7 +254,9 @@ class Direct {
  public:
   Direct(const std::string& folder, const json& description)
       : weights_(Checkpoint::open(folder)), network_(make_network(tiny_config(description), weights_, {})) {}
-  NetworkOutput operator()(const Pictures& pictures, const NetworkOptions& options = {}) const {
+  // As the engine does: image by image through the heads (other sums round differently).
+  NetworkOutput operator()(const Pictures& pictures, NetworkOptions options = {}) const {
+    options.head_chunk = 1;
     return network_->forward(pictures.normalised(), options, {});
   }
 
