@@ -44,7 +44,7 @@ GType gst_da3_attention_get_type(void) {
   static const GEnumValue values[] = {
       {DA3_ATTENTION_AUTO, "The fastest here, measured when the model is loaded", "auto"},
       {DA3_ATTENTION_PLAIN, "Explicit products", "plain"},
-      {DA3_ATTENTION_FUSED, "LibTorch's fused attention, which chooses by itself", "fused"},
+      {DA3_ATTENTION_FUSED, "One pass without a score matrix: our own kernel or LibTorch's", "fused"},
       {DA3_ATTENTION_FLASH, "Flash attention (CUDA, half precision)", "flash"},
       {DA3_ATTENTION_EFFICIENT, "Memory-efficient attention (CUDA)", "efficient"},
       {DA3_ATTENTION_CUDNN, "cuDNN's attention (CUDA, half precision)", "cudnn"},

@@ -73,7 +73,7 @@ typedef enum {
 typedef enum {
   DA3_ATTENTION_AUTO = 0,  /* the fastest on this device for this model, measured when it is loaded */
   DA3_ATTENTION_PLAIN,     /* explicit products, everywhere */
-  DA3_ATTENTION_FUSED,     /* LibTorch's scaled_dot_product_attention, which chooses by itself; LibTorch 2 */
+  DA3_ATTENTION_FUSED,     /* our own kernel where it runs (CPU with AVX-512), else LibTorch's fused one; LibTorch 2 */
   DA3_ATTENTION_FLASH,     /* CUDA, capability 8.0, half precision */
   DA3_ATTENTION_EFFICIENT, /* CUDA: memory-efficient */
   DA3_ATTENTION_CUDNN      /* CUDA, capability 8.0, half precision */

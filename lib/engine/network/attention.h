@@ -14,9 +14,10 @@ namespace da3 {
 // run it shows when it is called.
 bool has_attention(Da3Attention kind);
 
-// q, k, v: [batch, heads, tokens, d], equal types; the result in the same type. AUTO is what the library
-// chooses by itself, PLAIN for training on the CPU, where the fused kernel's backward pass is slower. Throws
-// c10::Error when the back end cannot run on this device or type.
+// q, k, v: [batch, heads, tokens, d], equal types; the result in the same type. AUTO and FUSED are our own
+// kernel where it runs (CPU with AVX-512, d = 64, no gradients), else LibTorch's; AUTO is PLAIN for training
+// on the CPU, where LibTorch's backward pass is slower. Throws c10::Error when the back end cannot run on
+// this device or type.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      Da3Attention kind = DA3_ATTENTION_AUTO);
 
