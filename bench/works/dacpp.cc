@@ -17,7 +17,9 @@
 namespace da3::bench {
 namespace {
 
-constexpr char kUsualArguments[] = "bench --model {model} --input {image} --threads {threads} --iters 1";
+// Its own bench mode: the median of three passes after one load, depth and pose.
+constexpr char kUsualArguments[] =
+    "depth --model {model} --input {image} --threads {threads} --pose {image}.json --repeat 3";
 
 std::string replaced(std::string text, const std::string& what, const std::string& by) {
   for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size())

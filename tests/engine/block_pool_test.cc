@@ -63,17 +63,31 @@ TEST_CASE("block pool: what passes do not need is not kept") {
   CHECK(pool.kept() == 2 * kMega);
 }
 
-TEST_CASE("block pool: never more memory than passes once used at the same time") {
+TEST_CASE("block pool: at most half as much again as passes once used at the same time") {
   BlockPool pool;
   for (int round = 0; round < 3; ++round)
     for (const size_t megas : {2, 5, 9, 3, 7, 4}) {
       use(pool, megas * kMega);
-      CHECK(pool.kept() + pool.taken() <= 9 * kMega);
+      CHECK(pool.kept() + pool.taken() <= 27 * kMega / 2);
     }
+  CHECK(pool.kept() > 9 * kMega);  // those of other sizes are there for the next pass
   void* const held = pool.take(6 * kMega, true);
   use(pool, 5 * kMega);
-  CHECK(pool.kept() + pool.taken() <= 11 * kMega);
+  CHECK(pool.kept() + pool.taken() <= 33 * kMega / 2);
   CHECK(pool.give_back(held) == 6 * kMega);
+}
+
+TEST_CASE("block pool: blocks that take turns within a pass are all there in the next one") {
+  BlockPool pool;
+  const auto pass = [&] {
+    use(pool, 8 * kMega);
+    use(pool, 4 * kMega);
+    pool.end_pass();
+  };
+  pass();
+  const uint64_t made = pool.made();
+  pass();
+  CHECK(pool.made() == made);
 }
 
 TEST_CASE("block pool: unused for two passes, gone") {

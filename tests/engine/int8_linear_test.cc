@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <stdexcept>
@@ -20,17 +21,47 @@ std::vector<float> noise(int64_t count, unsigned seed) {
   return out;
 }
 
-Int8Rows rows_of(const std::vector<float>& x, int64_t rows, int64_t width) {
-  Int8Rows out;
-  out.resize(rows, width);
-  for (int64_t m = 0; m < rows; ++m) out.set_row(m, x.data() + m * width);
+// To nearest even.
+uint16_t bfloat16(float v) {
+  uint32_t bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  return uint16_t((bits + ((bits >> 16) & 1) + 0x7fff) >> 16);
+}
+float from_bfloat16(uint16_t v) {
+  const uint32_t bits = uint32_t(v) << 16;
+  float out;
+  std::memcpy(&out, &bits, sizeof out);
   return out;
 }
 
-std::vector<float> run(const Int8Linear& layer, const Int8Rows& x, bool plain = false) {
-  std::vector<float> y(size_t(x.rows * layer.out()), -9.0f);
+class Rows {
+ public:
+  template <typename T>
+  Rows(const std::vector<T>& x, int64_t rows, int64_t width)
+      : memory_((Int8Rows::bytes(rows, width) + 63) / 64), rows_(rows, width, memory_.data()) {
+    for (int64_t m = 0; m < rows; ++m) rows_.set_row(m, x.data() + m * width);
+  }
+  operator const Int8Rows&() const { return rows_; }
+  const Int8Rows& operator*() const { return rows_; }
+
+ private:
+  struct alignas(64) Line {
+    char bytes[64];
+  };
+  std::vector<Line> memory_;
+  Int8Rows rows_;
+};
+
+Rows rows_of(const std::vector<float>& x, int64_t rows, int64_t width) {
+  return Rows(x, rows, width);
+}
+
+template <typename T = float>
+std::vector<T> run(const Int8Linear& layer, const Int8Rows& x, bool plain = false,
+                   Int8Output how = Int8Output::store) {
+  std::vector<T> y(size_t(x.rows() * layer.out()), T(7));
   Int8Linear::use_plain(plain);
-  layer.run(x, y.data(), false, 0, layer.tiles(x.rows));
+  layer.run(x, y.data(), how, 0, layer.tiles(x.rows()));
   Int8Linear::use_plain(false);
   return y;
 }
@@ -68,8 +99,47 @@ TEST_CASE("int8: numbers that 8 bits hold exactly are exact") {
 TEST_CASE("int8: every kernel gives the same bits") {
   const auto w = noise(200 * 150, 4), b = noise(200, 5), x = noise(77 * 150, 6);
   const Int8Linear layer(w.data(), b.data(), 200, 150);
-  const Int8Rows rows = rows_of(x, 77, 150);
+  const Rows rows = rows_of(x, 77, 150);
   CHECK(run(layer, rows, false) == run(layer, rows, true));
+  CHECK(run<uint16_t>(layer, rows, false) == run<uint16_t>(layer, rows, true));
+}
+
+TEST_CASE("int8: GELU of the result, by every kernel, from the far left to the far right") {
+  // One input and weights from -30 to 30: outputs are those numbers, about.
+  const int64_t n = 601;
+  std::vector<float> w;
+  for (int64_t i = 0; i < n; ++i) w.push_back(float(i - 300) / 10);
+  const Int8Linear layer(w.data(), nullptr, n, 1);
+  const std::vector<float> x = {1};
+  const Rows rows = rows_of(x, 1, 1);
+  const auto y = run(layer, rows), fast = run(layer, rows, false, Int8Output::gelu),
+             plain = run(layer, rows, true, Int8Output::gelu);
+  for (size_t i = 0; i < y.size(); ++i) {
+    CAPTURE(y[i]);
+    const double exact = 0.5 * double(y[i]) * std::erfc(-double(y[i]) / std::sqrt(2.0));
+    CHECK(std::abs(fast[i] - exact) < 4e-7 * std::max(1.0, std::abs(double(y[i]))));
+    CHECK(std::abs(plain[i] - exact) < 4e-7 * std::max(1.0, std::abs(double(y[i]))));
+  }
+}
+
+TEST_CASE("int8: bfloat16 in is as its floats, bfloat16 out is the rounded result") {
+  const auto w = noise(70 * 90, 21), b = noise(70, 22), x = noise(11 * 90, 23);
+  std::vector<uint16_t> half;
+  std::vector<float> same;
+  for (const float v : x) {
+    half.push_back(bfloat16(v));
+    same.push_back(from_bfloat16(half.back()));
+  }
+  const Int8Linear layer(w.data(), b.data(), 70, 90);
+  for (const bool plain : {false, true}) {
+    Int8Linear::use_plain(plain);
+    const Rows from_half(half, 11, 90), from_float(same, 11, 90);
+    const auto y = run(layer, from_half, plain);
+    CHECK(y == run(layer, from_float, plain));
+    const auto rounded = run<uint16_t>(layer, from_half, plain);
+    for (size_t i = 0; i < y.size(); ++i) CHECK(rounded[i] == bfloat16(y[i]));
+  }
+  CHECK(run(layer, rows_of(same, 11, 90)) != run(layer, rows_of(x, 11, 90)));
 }
 
 TEST_CASE("int8: extremes do not saturate on the way") {
@@ -86,19 +156,24 @@ TEST_CASE("int8: a row does not depend on its neighbours, nor on how tiles are s
   const auto alone = run(layer, rows_of(one, 1, 40));
   CHECK(std::equal(alone.begin(), alone.end(), all.begin() + 250 * 100));
   std::vector<float> parts(all.size(), -9.0f);
-  const Int8Rows rows = rows_of(x, 300, 40);
-  for (int64_t t = layer.tiles(300); t-- > 0;) layer.run(rows, parts.data(), false, t, t + 1);
+  const Rows rows = rows_of(x, 300, 40);
+  for (int64_t t = layer.tiles(300); t-- > 0;) layer.run(rows, parts.data(), Int8Output::store, t, t + 1);
   CHECK(parts == all);
 }
 
 TEST_CASE("int8: a residual is added to") {
   const auto w = noise(50 * 32, 9), x = noise(10 * 32, 10);
   const Int8Linear layer(w.data(), nullptr, 50, 32);
-  const Int8Rows rows = rows_of(x, 10, 32);
+  const Rows rows = rows_of(x, 10, 32);
   const auto y = run(layer, rows);
   std::vector<float> sum(y.size(), 2.0f);
-  layer.run(rows, sum.data(), true, 0, layer.tiles(10));
+  layer.run(rows, sum.data(), Int8Output::add, 0, layer.tiles(10));
   for (size_t i = 0; i < y.size(); ++i) CHECK(sum[i] == doctest::Approx(y[i] + 2.0f));
+  std::vector<float> plain(y.size(), 2.0f);
+  Int8Linear::use_plain(true);
+  layer.run(rows, plain.data(), Int8Output::add, 0, layer.tiles(10));
+  Int8Linear::use_plain(false);
+  CHECK(plain == sum);
 }
 
 TEST_CASE("int8: rows and outputs of zeros") {
@@ -122,6 +197,12 @@ TEST_CASE("int8: a value that is not finite shows in its row and nowhere else") 
       CHECK(std::isfinite(y[size_t(i)]));
       CHECK(std::isnan(y[size_t(4 + i)]));
       CHECK(std::isfinite(y[size_t(8 + i)]));
+    }
+    std::vector<uint16_t> half(3 * 8, bfloat16(0.5f));
+    half[8 + 5] = std::isnan(bad) ? 0x7fc0 : 0x7f80;
+    for (const bool plain : {false, true}) {
+      const auto z = run<uint16_t>(layer, Rows(half, 3, 8), plain);
+      for (size_t i = 0; i < 12; ++i) CHECK(std::isnan(from_bfloat16(z[i])) == (i / 4 == 1));
     }
   }
 }

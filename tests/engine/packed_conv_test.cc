@@ -348,17 +348,15 @@ TEST_SUITE("convolution layers") {
     CHECK(relative_error(c(x), d(x)) < 0.02);
   }
 
-  TEST_CASE("heads take the type of the backbone, and beside 8 bits the one that is named") {
+  TEST_CASE("heads take the type of the backbone, and are never in 8 bits") {
     RandomWeights fixed;
     Placement p = bfloat16();
     CHECK((Scope(fixed, "", p).for_head().placement().compute == at::kBFloat16));
     CHECK((Scope(fixed, "", p).in_float().placement().compute == at::kFloat));
-    p = {};
     p.int8 = true;
-    CHECK((Scope(fixed, "", p).for_head().placement().compute == at::kFloat));
-    p.heads_beside_int8 = at::kBFloat16;
     CHECK((Scope(fixed, "", p).for_head().placement().compute == at::kBFloat16));
     CHECK_FALSE(Scope(fixed, "", p).for_head().placement().int8);
+    CHECK_FALSE(Scope(fixed, "", p).in_float().placement().int8);
   }
 
   TEST_CASE("the last layer in float32, whole and by rows") {

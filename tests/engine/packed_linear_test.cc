@@ -148,6 +148,30 @@ TEST_CASE("linear: 8 bits are close to float32, with GELU, scale and residual") 
   CHECK(at::equal(a(x.select(0, 1)), a(x)[1]));
 }
 
+TEST_CASE("linear: 8 bits beside bfloat16 are those of the same weights, rounded on the way out") {
+  RandomWeights fixed(false);
+  Placement eight, both;
+  eight.int8 = both.int8 = true;
+  both.compute = at::kBFloat16;
+  const Tensor x = at::randn({2, 10, 96}).to(at::kBFloat16), base = at::randn({2, 10, 128});
+  const Linear a(Scope(fixed, "l.", both), 96, 128), b(Scope(fixed, "l.", eight), 96, 128);
+  CHECK((a.type() == at::kBFloat16));
+  CHECK((a.forward_compute(x).scalar_type() == at::kBFloat16));
+  CHECK((a.forward_gelu(x).scalar_type() == at::kBFloat16));
+  CHECK((b.forward_compute(x).scalar_type() == at::kFloat));
+  CHECK(at::equal(a.forward_compute(x), b.forward_compute(x).to(at::kBFloat16)));
+  CHECK(at::equal(a.forward_gelu(x), b.forward_gelu(x).to(at::kBFloat16)));
+  CHECK(at::equal(a.add_to(base, x), b.add_to(base, x)));  // the sum is not rounded
+}
+
+TEST_CASE("linear: 8-bit weights are not trained") {
+  RandomWeights trained(true);
+  Placement eight;
+  eight.int8 = true;
+  CHECK_THROWS_WITH_AS(Linear(Scope(trained, "l.", eight), 96, 128), doctest::Contains("not trained"),
+                       std::logic_error);
+}
+
 TEST_CASE("linear: heads and cameras stay in float32 beside 8-bit backbones") {
   RandomWeights fixed(false);
   Placement eight;

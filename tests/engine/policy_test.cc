@@ -91,6 +91,13 @@ TEST_CASE("policy: auto never chooses what loses accuracy by design, nor fp16 on
   }
 }
 
+TEST_CASE("policy: what 8-bit layers leave to others is in bf16 only where that is native") {
+  for (const Da3PerformanceMode mode : kModes) {
+    CHECK(make_policy(mode, cpu(true)).beside_int8 == DA3_PRECISION_BF16);
+    CHECK(make_policy(mode, cpu(false)).beside_int8 == DA3_PRECISION_FP32);
+  }
+}
+
 TEST_CASE("policy: without measuring, the table decides by what is native") {
   CHECK(make_policy(DA3_PERFORMANCE_MINIMAL, cpu(true)).quick_precision == DA3_PRECISION_BF16);
   CHECK(make_policy(DA3_PERFORMANCE_MINIMAL, cpu(false)).quick_precision == DA3_PRECISION_FP32);

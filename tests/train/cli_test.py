@@ -24,7 +24,7 @@ with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "file"
     file.write_text("x", encoding="utf-8")
     check("help", ["--help"], 0, "usage: da3-train", "--phases")
-    check("defaults", ["--help"], 0, "2500x48@84,3100x32@126,2200x24@196", "196x154")
+    check("defaults", ["--help"], 0, "1500x48@84,3000x32@126,4800x24@196", "196x154")
     check("nothing", [], 2, "usage")
     check("unknown option", ["--bogus", "1", folder], 2, "--bogus")
     check("no value", [folder, "--phases"], 2, "--phases")

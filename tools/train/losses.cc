@@ -12,7 +12,7 @@ namespace {
 using geometry::Matrix3;
 using geometry::Matrix34;
 
-constexpr double kConfidenceWeight = 0.2;  // lambda_c: an error of 0.2 / c is optimal at confidence c
+constexpr double kConfidenceWeight = 0.5;  // lambda_c: the confidence of an error e tends to 0.5 / e
 constexpr double kGradientWeight = 0.5;
 constexpr double kPointWeight = 0.3;
 constexpr double kRayWeight = 0.5;
@@ -124,9 +124,11 @@ Tensor masked_mean(const Tensor& value, const Tensor& weight) {
   return (value * weight).sum() / weight.sum().clamp_min(1);
 }
 
-// c e - lambda log c: the confidence is small where errors are large.
+// The error, and c e - lambda log c for the confidence alone, which so learns to be small where errors are
+// large. In the paper's form c also weighs the error's own gradient; with few steps that only favours what is
+// easy already, and the depth that is scored counts every pixel alike.
 Tensor with_confidence(const Tensor& error, const Tensor& confidence) {
-  return confidence * error - kConfidenceWeight * confidence.log();
+  return error + confidence * error.detach() - kConfidenceWeight * confidence.log();
 }
 
 // Differences to the right and lower neighbours, at several scales.

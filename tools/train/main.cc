@@ -27,7 +27,7 @@ constexpr const char* kUsage =
 A run writes into FOLDER: model.safetensors and config.json (the checkpoint so far), state.safetensors (to go on
 from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes on.
 
-  --phases TEXT       STEPSxIMAGES@SIDE,...  (default 2500x48@84,3100x32@126,2200x24@196)
+  --phases TEXT       STEPSxIMAGES@SIDE,...  (default 1500x48@84,3000x32@126,4800x24@196)
   --rate X            learning rate (default 0.002)
   --seed N            of weights and data (default 1)
   --views N           sets of N views only (default: 1 to 6)
@@ -71,7 +71,7 @@ void parse_size(const std::string& text, Options& o) {
 
 Options parse(const std::vector<std::string>& words) {
   Options o;
-  o.run.schedule.phases = da3::train::parse_phases("2500x48@84,3100x32@126,2200x24@196");
+  o.run.schedule.phases = da3::train::parse_phases("1500x48@84,3000x32@126,4800x24@196");
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& w = words[i];
     if (w.rfind("--", 0) != 0) {

@@ -13,11 +13,11 @@ namespace da3::train {
 namespace {
 
 constexpr int64_t kWarmUp = 100;
-// Before the last phase the heads, half of the work, learn in so many of the steps.
-constexpr double kMapShare = 0.35;
+// The heads are half of the work and learn in so many of the steps: before the last phase, and in it.
+constexpr double kMapShare = 0.35, kLastMapShare = 0.5;
 // Constant until this part of all steps, then down to zero as 1 - sqrt: fast at first, since noise at the
 // full rate hides what was learned, then slowly.
-constexpr double kDecayFrom = 0.35;
+constexpr double kDecayFrom = 0.1;
 
 int draw(scene::Rng& rng, const std::vector<double>& shares) {
   double at = rng.uniform();
@@ -59,8 +59,8 @@ StepPlan Schedule::plan(int64_t step) const {
   out.width = multiple_of_patch(shape == 2 || shape == 3 ? side * 7 / 9 : side);
   out.height = multiple_of_patch(shape == 0 || shape == 2 ? side * 7 / 9 : shape == 1 ? side * 5 / 9 : side);
   const bool last_phase = phase + 1 == phases.size();
-  out.maps = rng.chance(kMapShare) || last_phase;
-  out.ray = rng.chance(0.35) && out.maps;
+  out.maps = rng.chance(last_phase ? kLastMapShare : kMapShare);
+  out.ray = rng.chance(0.5) && out.maps;
   out.known_cameras = out.views > 1 && rng.chance(0.1);
 
   const double total = double(steps()), at = double(step);

@@ -66,7 +66,7 @@ typedef enum {
   DA3_PRECISION_FP32,
   DA3_PRECISION_FP16,
   DA3_PRECISION_BF16,
-  DA3_PRECISION_INT8 /* 8-bit linear layers in the backbone (a scale a channel and a token), the rest fp32; CPU */
+  DA3_PRECISION_INT8 /* 8-bit linear layers in the backbone (a scale a channel and a token), the rest bf16 where native, else fp32; CPU */
 } Da3Precision;
 
 /* How attention is computed: the same up to rounding. */

@@ -59,53 +59,58 @@ void multiply_rows(const T* x, int64_t x_stride, int64_t depth, const T* w, floa
   multiply<1, Step, Add>(x, x_stride, depth, w, out, out_stride);
 }
 
-// 2^x for x <= 0: to 1e-7, or to 1e-4 where the result becomes a bfloat16.
-template <bool Exact>
-DA3_AVX512_INLINE __m512 power_of_two(__m512 x) {
-  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(x, whole);
-  __m512 y;
-  if (Exact) {
-    y = _mm512_fmadd_ps(_mm512_set1_ps(0.0013276466f), f, _mm512_set1_ps(0.009675541f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.055507135f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.2402212f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.69314694f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
-  } else {
-    y = _mm512_fmadd_ps(_mm512_set1_ps(0.055171624f), f, _mm512_set1_ps(0.24261113f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.693261f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.99992806f));
-  }
-  return _mm512_scalef_ps(y, whole);
-}
-
 // What is known of a query so far: greatest score, sum of weights, weighted sum of values.
 struct Query {
   float greatest, weight;
 };
 
 // Scores of one query to weights relative to the greatest score so far; what was summed before is scaled to
-// it. Result into `weights`; `scores` and `weights` may be the same. `count`: a multiple of 16.
-template <typename T>
-DA3_AVX512 void weigh(const float* scores, int64_t count, Query* query, float* sums, T* weights) {
-  __m512 most = _mm512_set1_ps(query->greatest);
+// it.
+template <bool Exact>
+struct Weighing {
+  __m512 top, before, sum;
+};
+
+template <bool Exact>
+DA3_AVX512_INLINE Weighing<Exact> begin_weighing(const float* scores, int64_t count, Query* query) {
+  const __m512 known = _mm512_set1_ps(query->greatest);
+  __m512 most = known;
   for (int64_t c = 0; c < count; c += 16) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + c));
-  const float greatest = _mm512_reduce_max_ps(most);
-  const __m512 top = _mm512_set1_ps(greatest), scale = _mm512_set1_ps(kScale);
-  constexpr bool exact = std::is_same_v<T, float>;
-  const __m512 before =
-      power_of_two<exact>(_mm512_mul_ps(_mm512_sub_ps(_mm512_set1_ps(query->greatest), top), scale));
-  __m512 sum = _mm512_setzero_ps();
-  for (int64_t c = 0; c < count; c += 16) {
-    const __m512 w =
-        power_of_two<exact>(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + c), top), scale));
-    sum = _mm512_add_ps(sum, w);
-    keep(w, 0xffff, weights + c);
-  }
-  query->greatest = greatest;
-  query->weight = query->weight * _mm512_cvtss_f32(before) + _mm512_reduce_add_ps(sum);
+  query->greatest = _mm512_reduce_max_ps(most);
+  const __m512 top = _mm512_set1_ps(query->greatest);
+  return {top, power_of_two<Exact>(_mm512_mul_ps(_mm512_sub_ps(known, top), _mm512_set1_ps(kScale))),
+          _mm512_setzero_ps()};
+}
+
+template <bool Exact>
+DA3_AVX512_INLINE __m512 weigh(Weighing<Exact>* w, const float* scores) {
+  const __m512 below = _mm512_sub_ps(_mm512_loadu_ps(scores), w->top);
+  const __m512 weights = power_of_two<Exact>(_mm512_mul_ps(below, _mm512_set1_ps(kScale)));
+  w->sum = _mm512_add_ps(w->sum, weights);
+  return weights;
+}
+
+template <bool Exact>
+DA3_AVX512_INLINE void end_weighing(const Weighing<Exact>& w, Query* query, float* sums) {
+  query->weight = query->weight * _mm512_cvtss_f32(w.before) + _mm512_reduce_add_ps(w.sum);
   for (int64_t d = 0; d < kWidth; d += 16)
-    _mm512_storeu_ps(sums + d, _mm512_mul_ps(before, _mm512_loadu_ps(sums + d)));
+    _mm512_storeu_ps(sums + d, _mm512_mul_ps(w.before, _mm512_loadu_ps(sums + d)));
+}
+
+// Result into `weights`; it and `scores` may be the same. `count`: a multiple of 16.
+DA3_AVX512 void weigh_all(const float* scores, int64_t count, Query* query, float* sums, float* weights) {
+  auto w = begin_weighing<true>(scores, count, query);
+  for (int64_t c = 0; c < count; c += 16) _mm512_storeu_ps(weights + c, weigh(&w, scores + c));
+  end_weighing(w, query, sums);
+}
+
+DA3_BF16 void weigh_all(const float* scores, int64_t count, Query* query, float* sums, uint16_t* weights) {
+  auto w = begin_weighing<false>(scores, count, query);
+  for (int64_t c = 0; c < count; c += 16) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(weigh(&w, scores + c));
+    __builtin_memcpy(weights + c, &rounded, sizeof rounded);
+  }
+  end_weighing(w, query, sums);
 }
 
 template <typename T>
@@ -160,7 +165,7 @@ struct QueryBlock {
                                                    keys + (first + n) * kWidth, scores + n, kKeys, rows);
         for (int64_t r = 0; r < rows; ++r) {
           std::fill(scores + r * kKeys + valid, scores + r * kKeys + here, kLowest);
-          weigh(scores + r * kKeys, here, &state[i + r], sums + (i + r) * kWidth, weights + r * kKeys);
+          weigh_all(scores + r * kKeys, here, &state[i + r], sums + (i + r) * kWidth, weights + r * kKeys);
         }
         for (int64_t d = 0; d < kWidth; d += kPanel)
           multiply_rows<kWidth * kPairs<T>, true>(weights, kKeys, here / kPairs<T>,

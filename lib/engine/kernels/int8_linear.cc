@@ -4,21 +4,20 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "engine/kernels/avx512.h"
 
 namespace da3::kernels {
 namespace {
 
 constexpr int64_t kPanel = 48;      // outputs computed together: three vectors of 16
 constexpr int64_t kRows = 8;        // rows computed together
-constexpr int64_t kTileRows = 128;  // a tile's rows stay in the second-level cache beside a panel
+constexpr int64_t kTileRows = 128;  // at most: they stay in the second-level cache beside a panel
 constexpr int kGroup = 4;           // inputs multiplied by one instruction
 constexpr int kOffset = 128;        // weights are stored unsigned
 constexpr int64_t kMostInputs = int64_t(1) << 17;
@@ -32,9 +31,40 @@ struct Block {
   int64_t depth;           // groups
 };
 
-// sums[r][n] = sum over inputs of x[r] * (w[n] + 128), for `rows` <= 8 rows.
-using BlockKernel = void (*)(const Block& block, int64_t rows, int32_t* sums);
+// What makes numbers of the sums of a block.
+template <typename T>
+struct Finish {
+  const Int8Rows& x;
+  int64_t first;       // row
+  const float* scale;  // [48]
+  const float* shift;  // [48]
+  int64_t columns;     // of 48 that are there
+  T* y;                // [rows, columns] of them
+  int64_t stride;      // values from row to row
+  Int8Output how;
+};
 
+float to_float(float v) {
+  return v;
+}
+float to_float(uint16_t v) {
+  const uint32_t bits = uint32_t(v) << 16;
+  float out;
+  std::memcpy(&out, &bits, sizeof out);
+  return out;
+}
+
+void assign(float v, float* to) {
+  *to = v;
+}
+// To nearest even; what is not a number stays one.
+void assign(float v, uint16_t* to) {
+  uint32_t bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  *to = std::isnan(v) ? uint16_t(0x7fc0) : uint16_t((bits + ((bits >> 16) & 1) + 0x7fff) >> 16);
+}
+
+// sums[r][n] = sum over inputs of x[r] * (w[n] + 128), for `rows` <= 8 rows.
 void plain_block(const Block& b, int64_t rows, int32_t* sums) {
   std::fill_n(sums, rows * kPanel, 0);
   for (int64_t g = 0; g < b.depth; ++g) {
@@ -48,9 +78,26 @@ void plain_block(const Block& b, int64_t rows, int32_t* sums) {
   }
 }
 
+template <typename T>
+void plain_finish(const Finish<T>& f, int64_t rows, const int32_t* sums) {
+  for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
+    const float row_scale = f.x.scale(f.first + r);
+    const int32_t offset = kOffset * f.x.sum(f.first + r);
+    T* to = f.y + r * f.stride;
+    for (int64_t n = 0; n < f.columns; ++n) {
+      float v = float(sums[n] - offset) * (row_scale * f.scale[n]) + f.shift[n];
+      if (f.how == Int8Output::gelu) v = 0.5f * v * std::erfc(v * -0.70710678f);
+      if (f.how == Int8Output::add) v += to_float(to[n]);
+      assign(v, to + n);
+    }
+  }
+}
+
 #if defined(__x86_64__)
 
-#define DA3_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+#define DA3_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#define DA3_VNNI_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")))
+#define DA3_VNNI_INLINE DA3_VNNI __attribute__((always_inline)) static inline
 
 // Every loop over rows and vectors is unrolled, so that the sums stay in registers.
 template <int R>
@@ -103,43 +150,119 @@ DA3_VNNI void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   }
 }
 
+// By formula 7.1.26 of Abramowitz and Stegun, to 1.5e-7, for erfc, so that small results keep their digits.
+DA3_VNNI_INLINE __m512 vnni_gelu(__m512 x) {
+  const __m512 size = _mm512_abs_ps(x), half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
+  const __m512 t =
+      _mm512_div_ps(_mm512_set1_ps(1.0f),
+                    _mm512_fmadd_ps(size, _mm512_set1_ps(0.3275911f * 0.70710678f), _mm512_set1_ps(1.0f)));
+  __m512 y = _mm512_fmadd_ps(t, _mm512_set1_ps(1.061405429f), _mm512_set1_ps(-1.453152027f));
+  y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(1.421413741f));
+  y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
+  y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
+  // erfc(|x| / sqrt(2)) = t y exp(-x^2 / 2)
+  const __m512 power =
+      power_of_two<true>(_mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_set1_ps(-1.44269504f)));
+  const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(half, _mm512_mul_ps(t, y)), power);
+  const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+  return _mm512_mask_mov_ps(_mm512_sub_ps(x, tail), negative, tail);
+}
+
+// What is the same for a row of a block, and 16 results of it.
+struct RowFactors {
+  __m512 scale;
+  __m512i offset;
+};
+
+template <typename T>
+DA3_VNNI_INLINE RowFactors factors_of(const Finish<T>& f, int64_t r) {
+  return {_mm512_set1_ps(f.x.scale(f.first + r)), _mm512_set1_epi32(kOffset * f.x.sum(f.first + r))};
+}
+
+template <typename T>
+DA3_VNNI_INLINE __m512 finished(const Finish<T>& f, const RowFactors& row, const int32_t* sums, int64_t n,
+                                const T* to, __mmask16 there) {
+  const __m512i sum = _mm512_sub_epi32(_mm512_loadu_si512(sums + n), row.offset);
+  const __m512 factor = _mm512_mul_ps(row.scale, _mm512_loadu_ps(f.scale + n));
+  __m512 v = _mm512_add_ps(_mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, sum), factor),
+                           _mm512_loadu_ps(f.shift + n));
+  if (f.how == Int8Output::gelu) v = vnni_gelu(v);
+  if (f.how == Int8Output::add) v = _mm512_add_ps(v, load(to + n, there));
+  return v;
+}
+
+template <typename T>
+DA3_VNNI void vnni_finish(const Finish<T>& f, int64_t rows, const int32_t* sums) {
+  for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
+    const RowFactors row = factors_of(f, r);
+    T* to = f.y + r * f.stride;
+    for (int64_t n = 0; n < f.columns; n += 16) {
+      const __mmask16 there = lanes(f.columns - n);
+      keep(finished(f, row, sums, n, to, there), there, to + n);
+    }
+  }
+}
+
+// The same where the processor rounds to bfloat16 by itself.
+DA3_VNNI_BF16 void vnni_finish_bf16(const Finish<uint16_t>& f, int64_t rows, const int32_t* sums) {
+  for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
+    const RowFactors row = factors_of(f, r);
+    uint16_t* to = f.y + r * f.stride;
+    for (int64_t n = 0; n < f.columns; n += 16) {
+      const __mmask16 there = lanes(f.columns - n);
+      const __m256bh rounded = _mm512_cvtneps_pbh(finished(f, row, sums, n, to, there));
+      _mm256_mask_storeu_epi16(to + n, there, (__m256i)rounded);
+    }
+  }
+}
+
+void fast_finish(const Finish<float>& f, int64_t rows, const int32_t* sums) {
+  vnni_finish(f, rows, sums);
+}
+void fast_finish(const Finish<uint16_t>& f, int64_t rows, const int32_t* sums) {
+  static const bool native = __builtin_cpu_supports("avx512bf16");
+  if (native)
+    vnni_finish_bf16(f, rows, sums);
+  else
+    vnni_finish(f, rows, sums);
+}
+
 // Largest magnitude; NaN if a value is not finite. (Forms with a mask throughout: GCC 12 takes the others'
 // undefined lanes for a mistake of ours.)
-DA3_VNNI float vnni_largest(const float* x, int64_t count) {
+template <typename T>
+DA3_VNNI float vnni_largest(const T* x, int64_t count) {
   const __m512 most = _mm512_set1_ps(std::numeric_limits<float>::max());
   __m512 largest = _mm512_setzero_ps();
   __mmask16 finite = 0xffff;
   for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 lanes = count - i >= 16 ? __mmask16(0xffff) : __mmask16((1u << (count - i)) - 1);
-    const __m512 v = _mm512_abs_ps(_mm512_maskz_loadu_ps(lanes, x + i));
+    const __m512 v = _mm512_abs_ps(load(x + i, lanes(count - i)));
     finite &= _mm512_cmp_ps_mask(v, most, _CMP_LE_OQ);
     largest = _mm512_maskz_max_ps(0xffff, largest, v);
   }
   if (finite != 0xffff) return std::numeric_limits<float>::quiet_NaN();
-  alignas(64) float lanes[16];
-  _mm512_store_ps(lanes, largest);
-  return *std::max_element(lanes, lanes + 16);
+  alignas(64) float each[16];
+  _mm512_store_ps(each, largest);
+  return *std::max_element(each, each + 16);
 }
 
 // Rounds to even, as the plain one. Returns the sum.
-DA3_VNNI int32_t vnni_quantise(const float* x, int64_t count, float inverse, int8_t* to) {
+template <typename T>
+DA3_VNNI int32_t vnni_quantise(const T* x, int64_t count, float inverse, int8_t* to) {
   const __m512 factor = _mm512_set1_ps(inverse);
   __m512i sum = _mm512_setzero_si512();
   for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 lanes = count - i >= 16 ? __mmask16(0xffff) : __mmask16((1u << (count - i)) - 1);
-    const __m512i q =
-        _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), factor));
+    const __mmask16 there = lanes(count - i);
+    const __m512i q = _mm512_maskz_cvtps_epi32(there, _mm512_mul_ps(load(x + i, there), factor));
     sum = _mm512_add_epi32(sum, q);
-    _mm512_mask_cvtsepi32_storeu_epi8(to + i, lanes, q);
+    _mm512_mask_cvtsepi32_storeu_epi8(to + i, there, q);
   }
-  alignas(64) int32_t lanes[16];
-  _mm512_store_si512(lanes, sum);
-  return std::accumulate(lanes, lanes + 16, 0);
+  alignas(64) int32_t each[16];
+  _mm512_store_si512(each, sum);
+  return std::accumulate(each, each + 16, 0);
 }
 
 bool has_vnni() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 
 #else
@@ -150,45 +273,53 @@ bool has_vnni() {
 void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   plain_block(b, rows, sums);
 }
-float vnni_largest(const float*, int64_t) {
+template <typename T>
+void fast_finish(const Finish<T>& f, int64_t rows, const int32_t* sums) {
+  plain_finish(f, rows, sums);
+}
+template <typename T>
+float vnni_largest(const T*, int64_t) {
   return 0;
 }
-int32_t vnni_quantise(const float*, int64_t, float, int8_t*) {
+template <typename T>
+int32_t vnni_quantise(const T*, int64_t, float, int8_t*) {
   return 0;
 }
 
 #endif
 
-BlockKernel best_kernel() {
-  static const bool vnni = has_vnni();
-  return vnni && !plain_forced ? vnni_block : plain_block;
+bool use_vnni() {
+  static const bool there = has_vnni();
+  return there && !plain_forced;
 }
 
 int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
 }
 
-// Scale that maps the largest magnitude to 127; NaN if a value is not finite.
-float scale_of(const float* values, int64_t count) {
+// Largest magnitude; NaN if a value is not finite.
+template <typename T>
+float plain_largest(const T* values, int64_t count) {
   float largest = 0;
   bool finite = true;
   for (int64_t i = 0; i < count; ++i) {
-    const float v = std::abs(values[i]);
+    const float v = std::abs(to_float(values[i]));
     largest = v > largest ? v : largest;
     finite &= v <= std::numeric_limits<float>::max();
   }
-  return finite ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
+  return finite ? largest : std::numeric_limits<float>::quiet_NaN();
 }
 
 int quantise(float value, float inverse) {
   return int(std::clamp(std::nearbyint(value * inverse), -127.0f, 127.0f));
 }
 
-int32_t plain_quantise(const float* x, int64_t count, float inverse, int8_t* to) {
+template <typename T>
+int32_t plain_quantise(const T* x, int64_t count, float inverse, int8_t* to) {
   int32_t sum = 0;
   for (int64_t k = 0; k < count; ++k) {
     // Rounds to even by the addition: |value| <= 127 here, and the vectoriser likes it.
-    const float shifted = x[k] * inverse + 12582912.0f;
+    const float shifted = to_float(x[k]) * inverse + 12582912.0f;
     const int32_t q = int32_t(shifted - 12582912.0f);
     to[k] = int8_t(q);
     sum += q;
@@ -198,28 +329,40 @@ int32_t plain_quantise(const float* x, int64_t count, float inverse, int8_t* to)
 
 }  // namespace
 
-void Int8Rows::resize(int64_t new_rows, int64_t new_width) {
-  rows = new_rows;
-  width = new_width;
-  stride = round_up(width, kGroup);
-  values.resize(size_t(rows * stride));
-  scales.resize(size_t(rows));
-  sums.resize(size_t(rows));
+size_t Int8Rows::bytes(int64_t rows, int64_t width) {
+  return size_t(rows) * (sizeof(float) + sizeof(int32_t)) + size_t(rows * round_up(width, kGroup));
 }
 
-void Int8Rows::set_row(int64_t m, const float* x) {
-  const bool vnni = best_kernel() != plain_block;
-  const float scale = vnni ? vnni_largest(x, width) / 127.0f : scale_of(x, width);
-  int8_t* to = values.data() + m * stride;
-  scales[size_t(m)] = scale;
-  std::fill(to + width, to + stride, int8_t(0));
+Int8Rows::Int8Rows(int64_t rows, int64_t width, void* memory)
+    : rows_(rows),
+      width_(width),
+      stride_(round_up(width, kGroup)),
+      scales_(static_cast<float*>(memory)),
+      sums_(reinterpret_cast<int32_t*>(scales_ + rows)),
+      values_(reinterpret_cast<int8_t*>(sums_ + rows)) {}
+
+template <typename T>
+void Int8Rows::quantise_row(int64_t m, const T* x) {
+  const bool vnni = use_vnni();
+  const float scale = (vnni ? vnni_largest(x, width_) : plain_largest(x, width_)) / 127.0f;
+  int8_t* to = values_ + m * stride_;
+  scales_[m] = scale;
+  std::fill(to + width_, to + stride_, int8_t(0));
   if (!(scale > 0)) {
-    std::fill_n(to, width, int8_t(0));
-    sums[size_t(m)] = 0;
+    std::fill_n(to, width_, int8_t(0));
+    sums_[m] = 0;
     return;
   }
   const float inverse = 1.0f / scale;
-  sums[size_t(m)] = vnni ? vnni_quantise(x, width, inverse, to) : plain_quantise(x, width, inverse, to);
+  sums_[m] = vnni ? vnni_quantise(x, width_, inverse, to) : plain_quantise(x, width_, inverse, to);
+}
+
+void Int8Rows::set_row(int64_t m, const float* x) {
+  quantise_row(m, x);
+}
+
+void Int8Rows::set_row(int64_t m, const uint16_t* x) {
+  quantise_row(m, x);
 }
 
 Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int64_t in)
@@ -234,7 +377,7 @@ Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int6
   bias_.assign(size_t(panels * kPanel), 0.0f);
   for (int64_t n = 0; n < out; ++n) {
     const float* row = weight + n * in;
-    const float scale = scale_of(row, in);
+    const float scale = plain_largest(row, in) / 127.0f;
     if (std::isnan(scale))
       throw std::invalid_argument("A weight of output " + std::to_string(n) + " is not finite.");
     scales_[size_t(n)] = scale;
@@ -250,43 +393,57 @@ size_t Int8Linear::bytes() const {
   return weights_.size() + (scales_.size() + bias_.size()) * sizeof(float);
 }
 
-int64_t Int8Linear::tiles(int64_t rows) const {
-  return (round_up(rows, kTileRows) / kTileRows) * int64_t(scales_.size()) / kPanel;
+namespace {
+
+// Of a tile; so many that all tiles are of one size, about, and threads get equal shares.
+int64_t tile_rows(int64_t rows) {
+  const int64_t bands = std::max<int64_t>(1, round_up(rows, kTileRows) / kTileRows);
+  return std::max(kRows, round_up((rows + bands - 1) / bands, kRows));
 }
 
-void Int8Linear::run(const Int8Rows& x, float* y, bool accumulate, int64_t begin, int64_t end) const {
-  const BlockKernel kernel = best_kernel();
-  const int64_t panels = int64_t(scales_.size()) / kPanel;
+}  // namespace
+
+int64_t Int8Linear::tiles(int64_t rows) const {
+  const int64_t high = tile_rows(rows);
+  return (round_up(rows, high) / high) * int64_t(scales_.size()) / kPanel;
+}
+
+template <typename T>
+void Int8Linear::run_tiles(const Int8Rows& x, T* y, Int8Output how, int64_t begin, int64_t end) const {
+  const bool vnni = use_vnni();
+  const int64_t panels = int64_t(scales_.size()) / kPanel, high = tile_rows(x.rows());
   alignas(64) int32_t sums[kRows * kPanel];
   for (int64_t tile = begin; tile < end; ++tile) {
-    const int64_t panel = tile % panels, first = tile / panels * kTileRows;
-    const int64_t last = std::min(x.rows, first + kTileRows), column = panel * kPanel;
+    const int64_t panel = tile % panels, first = tile / panels * high;
+    const int64_t last = std::min(x.rows(), first + high), column = panel * kPanel;
     const int64_t columns = std::min(kPanel, out_ - column);
-    const float *scale = scales_.data() + column, *shift = bias_.data() + column;
-    Block block{nullptr, x.stride, weights_.data() + panel * depth_ * kPanel * kGroup, depth_};
+    const uint8_t* weights = weights_.data() + panel * depth_ * kPanel * kGroup;
     for (int64_t m = first; m < last; m += kRows) {
       const int64_t rows = std::min(kRows, last - m);
-      block.x = x.values.data() + m * x.stride;
-      kernel(block, rows, sums);
-      for (int64_t r = 0; r < rows; ++r) {
-        const float row_scale = x.scales[size_t(m + r)];
-        const int32_t offset = kOffset * x.sums[size_t(m + r)];
-        const int32_t* from = sums + r * kPanel;
-        float* to = y + (m + r) * out_ + column;
-        if (accumulate) {
-          for (int64_t n = 0; n < columns; ++n)
-            to[n] += float(from[n] - offset) * (row_scale * scale[n]) + shift[n];
-        } else {
-          for (int64_t n = 0; n < columns; ++n)
-            to[n] = float(from[n] - offset) * (row_scale * scale[n]) + shift[n];
-        }
+      const Block block{x.values(m), x.stride(), weights, depth_};
+      const Finish<T> finish{
+          x, m, scales_.data() + column, bias_.data() + column, columns, y + m * out_ + column, out_, how};
+      if (vnni) {
+        vnni_block(block, rows, sums);
+        fast_finish(finish, rows, sums);
+      } else {
+        plain_block(block, rows, sums);
+        plain_finish(finish, rows, sums);
       }
     }
   }
 }
 
+void Int8Linear::run(const Int8Rows& x, float* y, Int8Output how, int64_t begin, int64_t end) const {
+  run_tiles(x, y, how, begin, end);
+}
+
+void Int8Linear::run(const Int8Rows& x, uint16_t* y, Int8Output how, int64_t begin, int64_t end) const {
+  run_tiles(x, y, how, begin, end);
+}
+
 const char* Int8Linear::instruction_set() {
-  return best_kernel() == plain_block ? "plain" : "avx512vnni";
+  return use_vnni() ? "avx512vnni" : "plain";
 }
 
 void Int8Linear::use_plain(bool plain) {

@@ -12,24 +12,42 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 namespace da3::kernels {
 
-// Rows in 8 bits, as Int8Linear takes them. A row is padded with zeros to a multiple of 4 values.
-struct Int8Rows {
-  int64_t rows = 0, width = 0;
-  int64_t stride = 0;          // bytes from row to row
-  std::vector<int8_t> values;  // [rows, stride]
-  std::vector<float> scales;   // [rows]; 0 for a row of zeros
-  std::vector<int32_t> sums;   // [rows], sum of the values
+// Rows in 8 bits, as Int8Linear takes them, in memory that the caller owns. A row is padded with zeros to a
+// multiple of 4 values.
+class Int8Rows {
+ public:
+  // Of the memory that `rows` rows need; it is aligned to 64.
+  static size_t bytes(int64_t rows, int64_t width);
+  // Nothing is read from or written to `memory` before set_row().
+  Int8Rows(int64_t rows, int64_t width, void* memory);
 
-  void resize(int64_t new_rows, int64_t new_width);
-  // Quantises row m from `x` [width]. A row with a value that is not finite gets a NaN scale, so that it
-  // shows in the result. Rows are independent: call from several threads.
+  int64_t rows() const { return rows_; }
+  int64_t stride() const { return stride_; }  // bytes from row to row
+  const int8_t* values(int64_t m) const { return values_ + m * stride_; }
+  float scale(int64_t m) const { return scales_[m]; }  // 0 for a row of zeros
+  int32_t sum(int64_t m) const { return sums_[m]; }    // of the values
+
+  // Quantises row m from `x` [width]: float, or bfloat16 as uint16_t. A row with a value that is not finite
+  // gets a NaN scale, so that it shows in the result. Rows are independent: call from several threads.
   void set_row(int64_t m, const float* x);
+  void set_row(int64_t m, const uint16_t* x);
+
+ private:
+  template <typename T>
+  void quantise_row(int64_t m, const T* x);
+  int64_t rows_, width_, stride_;
+  float* scales_;   // [rows]
+  int32_t* sums_;   // [rows]
+  int8_t* values_;  // [rows, stride]
 };
+
+// What becomes of a layer's result: kept, kept after GELU (the exact one, by the error function), or added to
+// what is there.
+enum class Int8Output { store, gelu, add };
 
 class Int8Linear {
  public:
@@ -45,9 +63,9 @@ class Int8Linear {
   // Work is divided into tiles of some rows and some outputs; tiles() of them cover `rows` rows. Each may be
   // computed on another thread.
   int64_t tiles(int64_t rows) const;
-  // y: [rows, out], row-major. With `accumulate` the result is added to what y holds (residual). Computes the
-  // tiles begin <= t < end.
-  void run(const Int8Rows& x, float* y, bool accumulate, int64_t begin, int64_t end) const;
+  // y: [rows, out], row-major; float, or bfloat16 as uint16_t. Computes the tiles begin <= t < end.
+  void run(const Int8Rows& x, float* y, Int8Output how, int64_t begin, int64_t end) const;
+  void run(const Int8Rows& x, uint16_t* y, Int8Output how, int64_t begin, int64_t end) const;
 
   // "avx512vnni" or "plain": what run() uses here.
   static const char* instruction_set();
@@ -55,6 +73,9 @@ class Int8Linear {
   static void use_plain(bool plain);
 
  private:
+  template <typename T>
+  void run_tiles(const Int8Rows& x, T* y, Int8Output how, int64_t begin, int64_t end) const;
+
   int64_t out_, in_, depth_;          // depth_: groups of 4 inputs
   std::vector<uint8_t> weights_;      // [panel][group of 4 inputs][48 outputs][4], plus 128
   std::vector<float> scales_, bias_;  // [panels * 48]

@@ -11,18 +11,22 @@
 
 namespace da3 {
 
+// Activations are float32 or bfloat16 tensors on the CPU. Thread-safe once built.
 class Int8Layer {
  public:
   // weight [out, in] and bias [out] (or undefined), float32 on the CPU; copied. Throws std::invalid_argument
   // for weights that are not finite.
   Int8Layer(const at::Tensor& weight, const at::Tensor& bias);
-  // x: [..., in], float32 on the CPU. Result: [..., out], float32. Thread-safe.
-  at::Tensor forward(const at::Tensor& x) const;
-  // base + forward(x), in new memory.
+  // x: [..., in]. Result: [..., out], in `type`.
+  at::Tensor forward(const at::Tensor& x, at::ScalarType type) const;
+  // GELU of it.
+  at::Tensor forward_gelu(const at::Tensor& x, at::ScalarType type) const;
+  // base + forward(x), float32, in new memory.
   at::Tensor forward_add(const at::Tensor& x, const at::Tensor& base) const;
 
  private:
-  void run(const at::Tensor& x, float* y, bool accumulate) const;
+  void run(const at::Tensor& x, kernels::Int8Output how, at::Tensor* y) const;
+  at::Tensor result_of(const at::Tensor& x, at::ScalarType type) const;
   kernels::Int8Linear layer_;
 };
 

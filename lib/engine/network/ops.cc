@@ -1,24 +1,40 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/ops.h"
 
+#include <stdexcept>
+
 namespace da3 {
 
+namespace {
+
+// 8-bit weights are rounded once, from float32.
+Tensor take(const Scope& s, const char* name, const std::vector<int64_t>& shape) {
+  return s.placement().int8 ? s.take(name, shape) : s.take_compute(name, shape);
+}
+
+}  // namespace
+
+Linear::Linear(const Scope& s, int64_t in, int64_t out) : Linear(s, in, out, Tensor()) {}
+
 Linear::Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale)
-    : weight_(s.take_compute("weight", {out, in})), bias_(s.take_compute("bias", {out})), scale_(scale) {
+    : weight_(take(s, "weight", {out, in})), bias_(take(s, "bias", {out})), scale_(scale) {
   pack(s.placement());
 }
 
 void Linear::pack(const Placement& placement) {
-  const bool int8 = placement.int8, prepack = placement.prepack;
+  const bool prepack = placement.prepack;
   if (!weight_.defined()) return;  // only the names are of interest
-  type_ = weight_.scalar_type();
-  if (weight_.requires_grad() || !weight_.is_cpu() || !(prepack || int8)) return;
+  type_ = placement.compute;
+  const bool fixed = weight_.is_cpu() && !weight_.requires_grad();
+  if (placement.int8 && !fixed) throw std::logic_error("8-bit weights are for the CPU, and are not trained.");
+  if (!fixed || !(prepack || placement.int8)) return;
   Tensor weight = weight_, bias = bias_;
   if (scale_.defined()) {
-    weight = (weight.to(at::kFloat) * scale_.unsqueeze(1)).to(type_);
-    bias = (bias.to(at::kFloat) * scale_).to(type_);
+    const auto type = weight.scalar_type();
+    weight = (weight.to(at::kFloat) * scale_.unsqueeze(1)).to(type);
+    bias = (bias.to(at::kFloat) * scale_).to(type);
   }
-  if (int8)
+  if (placement.int8)
     int8_ = std::make_shared<Int8Layer>(weight, bias);
   else
     packed_ = PackedLinear::make(weight, bias);
@@ -27,17 +43,16 @@ void Linear::pack(const Placement& placement) {
 }
 
 Tensor Linear::forward_compute(const Tensor& x) const {
-  if (int8_) return int8_->forward(x);
+  if (int8_) return int8_->forward(x, type_);
   if (packed_) return packed_->forward(x.to(type_));
   const Tensor y = at::linear(x.to(type_), weight_, bias_);
   return scale_.defined() ? y * scale_.to(type_) : y;
 }
 
 Tensor Linear::forward_gelu(const Tensor& x) const {
+  if (int8_) return int8_->forward_gelu(x, type_);
   if (packed_) return packed_->forward_gelu(x.to(type_));
-  Tensor y = forward_compute(x);
-  if (int8_) return at::gelu_(y);
-  return at::gelu(y);
+  return at::gelu(forward_compute(x));
 }
 
 Tensor Linear::add_to(const Tensor& base, const Tensor& x) const {

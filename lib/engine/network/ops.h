@@ -15,14 +15,12 @@
 namespace da3 {
 
 // y = x W^T + b, computed in the compute type of its part, result in float32. On the CPU the weights are laid
-// out for its kernels when the layer is built (packed_linear.h), unless they are trained.
+// out for its kernels when the layer is built (packed_linear.h), unless they are trained. With 8-bit weights
+// the compute type is that of x and y.
 class Linear {
  public:
   Linear() = default;
-  Linear(const Scope& s, int64_t in, int64_t out)
-      : weight_(s.take_compute("weight", {out, in})), bias_(s.take_compute("bias", {out})) {
-    pack(s.placement());
-  }
+  Linear(const Scope& s, int64_t in, int64_t out);
   // The same with its output multiplied by `scale` [out], which must stay what it is.
   Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale);
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/packed_conv.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/version.h>
-
 #include <exception>
-#include <utility>
 #include <vector>
+
+#include "engine/network/registered_operator.h"
 
 namespace da3 {
 
@@ -15,6 +13,7 @@ namespace da3 {
 namespace {
 
 using at::Tensor;
+using namespace registered;
 using Sizes = std::vector<int64_t>;
 
 // Below this many weights a call costs more than it saves.
@@ -22,24 +21,12 @@ constexpr int64_t kFewestWeights = 64 * 64;
 // Rows and columns for which the layout is chosen.
 constexpr int64_t kTypicalSide = 144;
 
-// Optional; of which kind depends on the release.
-using Operator = decltype(c10::Dispatcher::singleton().findSchema(std::declval<const c10::OperatorName&>()));
-
-Operator find(const char* name, const char* overload) {
-  return c10::Dispatcher::singleton().findSchema({name, overload});
-}
-
-// Called through the boxed border: their C++ signatures differ between releases, their schemas do not.
 struct Operators {
   Operator reorder = find("mkldnn::_reorder_convolution_weight", "");
   Operator pointwise = find("mkldnn::_convolution_pointwise", "");
   Operator accumulate = find("mkldnn::_convolution_pointwise_", "binary");
 
   bool complete() const {
-    const auto usable = [](const Operator& op, const char* first, size_t arguments) {
-      return op && op->schema().arguments().size() == arguments &&
-             op->schema().arguments().front().name() == first;
-    };
     return usable(reorder, "self", 6) && usable(pointwise, "X", 10) && usable(accumulate, "other", 13);
   }
 };
@@ -47,20 +34,6 @@ struct Operators {
 const Operators& operators() {
   static const Operators found;
   return found;
-}
-
-Tensor call(const c10::OperatorHandle& op, std::vector<c10::IValue> arguments) {
-  torch::jit::Stack stack(std::move(arguments));
-  op.callBoxed(&stack);
-  return stack.back().toTensor();
-}
-
-c10::IValue optional_tensor(const Tensor& t) {
-  return t.defined() ? c10::IValue(t) : c10::IValue();
-}
-
-c10::IValue no_scalars() {
-  return c10::IValue(c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get())));
 }
 
 Tensor channels_last(const Tensor& t) {

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/packed_linear.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/version.h>
-
-#include <optional>
-#include <string_view>
+#include "engine/network/registered_operator.h"
 
 namespace da3 {
 
@@ -14,48 +10,26 @@ namespace da3 {
 namespace {
 
 using at::Tensor;
+using namespace registered;
 
 // Below this many weights a call costs more than it saves.
 constexpr int64_t kFewestWeights = 64 * 64;
 // Rows for which the layout is chosen: as many as a picture has tokens, about.
 constexpr int64_t kTypicalRows = 1024;
 
-std::optional<c10::OperatorHandle> find(const char* name, const char* overload) {
-  return c10::Dispatcher::singleton().findSchema({name, overload});
-}
-
-// The three operators, called through the boxed border: their C++ signatures differ between releases, their
-// schemas do not.
 struct Operators {
-  std::optional<c10::OperatorHandle> reorder = find("mkldnn::_reorder_linear_weight", "");
-  std::optional<c10::OperatorHandle> pointwise = find("mkldnn::_linear_pointwise", "");
-  std::optional<c10::OperatorHandle> binary = find("mkldnn::_linear_pointwise", "binary");
+  Operator reorder = find("mkldnn::_reorder_linear_weight", "");
+  Operator pointwise = find("mkldnn::_linear_pointwise", "");
+  Operator binary = find("mkldnn::_linear_pointwise", "binary");
 
   bool complete() const {
-    const auto usable = [](const std::optional<c10::OperatorHandle>& op, size_t arguments) {
-      return op && op->schema().arguments().size() == arguments;
-    };
-    return usable(reorder, 2) && usable(pointwise, 6) && usable(binary, 5);
+    return usable(reorder, "self", 2) && usable(pointwise, "X", 6) && usable(binary, "X", 5);
   }
 };
 
 const Operators& operators() {
   static const Operators found;
   return found;
-}
-
-Tensor call(const c10::OperatorHandle& op, std::vector<c10::IValue> arguments) {
-  torch::jit::Stack stack(std::move(arguments));
-  op.callBoxed(&stack);
-  return stack.back().toTensor();
-}
-
-c10::IValue optional_tensor(const Tensor& t) {
-  return t.defined() ? c10::IValue(t) : c10::IValue();
-}
-
-c10::IValue no_scalars() {
-  return c10::IValue(c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get())));
 }
 
 }  // namespace

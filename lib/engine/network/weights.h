@@ -26,8 +26,8 @@ class WeightSource {
   virtual Tensor take(const std::string& key, const std::vector<int64_t>& shape) = 0;
   // A parameter that belongs to the checkpoint and is never computed with.
   virtual void declare(const std::string& key, const std::vector<int64_t>& shape) = 0;
-  // A source with the same answers that may be asked later, from any thread, one at a time; null when everything
-  // must be asked at once.
+  // A source with the same answers that may be asked later, from any thread, one at a time; null when
+  // everything must be asked at once.
   virtual std::shared_ptr<WeightSource> keep() const { return nullptr; }
 };
 
@@ -86,10 +86,9 @@ class SyntheticWeights : public WeightSource {
 struct Placement {
   at::Device device = at::kCPU;
   at::ScalarType compute = at::kFloat;  // of linear layers, convolutions and attention in the backbone
-  bool int8 = false;                    // linear layers of the backbone in 8 bits (CPU)
+  bool int8 = false;    // linear layers of the backbone in 8 bits (CPU), the rest in `compute`
   bool prepack = true;  // lay weights out for the CPU's kernels: faster, and a second copy of the weights
   Da3Attention attention = DA3_ATTENTION_AUTO;
-  at::ScalarType heads_beside_int8 = at::kFloat;  // of convolutions where int8 is set
 };
 
 // A source plus the key prefix of a module.
@@ -110,7 +109,6 @@ class Scope {
   // The same part with convolutions (heads).
   Scope for_head() const {
     Placement p = placement_;
-    if (p.int8) p.compute = p.heads_beside_int8;
     p.int8 = false;
     return Scope(*source_, prefix_, p);
   }

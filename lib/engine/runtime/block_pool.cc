@@ -9,6 +9,9 @@ namespace da3 {
 namespace {
 
 constexpr size_t kPage = 4096, kHugePage = size_t(2) << 20;
+// Blocks of the other half of a pass wait for their turn: what is kept may add this part to the most that
+// passes needed at once. Memory for time: without it a pass of da3-base takes 5 % longer.
+constexpr double kSpare = 0.5;
 
 size_t round_up(size_t value, size_t step) {
   return (value + step - 1) / step * step;
@@ -64,10 +67,10 @@ void* BlockPool::take(size_t bytes, bool reusable) {
   return block;
 }
 
-// For SIZE_MAX: all there can be. Kept blocks of other sizes must not add to the most that passes ever needed
-// at once. Call with the lock.
+// For SIZE_MAX: all there can be. Call with the lock.
 void BlockPool::make_room(size_t size) {
-  while (!kept_.empty() && (size == SIZE_MAX || reusable_taken_ + kept_bytes_ + size > most_reusable_)) {
+  const size_t most = most_reusable_ + size_t(kSpare * double(most_reusable_));
+  while (!kept_.empty() && (size == SIZE_MAX || reusable_taken_ + kept_bytes_ + size > most)) {
     const auto oldest = std::min_element(kept_.begin(), kept_.end(), [](const auto& a, const auto& b) {
       return a.second.order < b.second.order;
     });

@@ -141,8 +141,8 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
   model->parameters = count_parameters(keys);
   Placement placement;
   placement.device = request.device;
-  placement.compute = scalar_type_of(request.precision);
   placement.int8 = request.precision == DA3_PRECISION_INT8;
+  placement.compute = scalar_type_of(placement.int8 ? request.plan.policy.beside_int8 : request.precision);
   placement.prepack = request.plan.policy.prepack;
   placement.attention = request.plan.attention;
   if (placement.int8 && notice && kernels::Int8Linear::instruction_set() == std::string("plain"))

@@ -90,6 +90,7 @@ class Measurement {
 
   std::vector<Candidate<Da3Attention>> attentions(Da3Precision precision) const {
     const c10::InferenceMode inference;
+    if (precision == DA3_PRECISION_INT8) precision = policy_.beside_int8;
     std::vector<Candidate<Da3Attention>> out;
     const Tensor x = some_values({1, config_.heads, tokens_, config_.width / config_.heads})
                          .to(device_, scalar_type_of(precision));
@@ -200,6 +201,8 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
     why = block + ": " + times(*answers.precisions);
   }
   plan.text = "precision " + std::string(name_of(plan.precision)) + " (" + why + ")";
+  if (plan.precision == DA3_PRECISION_INT8)
+    plan.text += ", beside it " + std::string(name_of(policy.beside_int8));
 
   if (wish.attention != DA3_ATTENTION_AUTO) {
     plan.attention = wish.attention;

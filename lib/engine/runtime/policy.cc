@@ -65,6 +65,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
   p.quick_precision = quick_precision_of(d);
   p.attentions = attentions_of(d);
   p.quick_attention = p.attentions.front();
+  if (d.native_bf16) p.beside_int8 = DA3_PRECISION_BF16;
   const bool cpu = d.kind == DeviceKind::cpu, cuda = d.kind == DeviceKind::cuda;
   switch (mode) {
     case DA3_PERFORMANCE_MINIMAL:

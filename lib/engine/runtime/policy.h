@@ -32,6 +32,8 @@ struct Policy {
   Da3Precision quick_precision = DA3_PRECISION_FP32;
   std::vector<Da3Attention> attentions;
   Da3Attention quick_attention = DA3_ATTENTION_PLAIN;
+  // CPU: what precision=int8 leaves to others (attention, heads) and its activations are in.
+  Da3Precision beside_int8 = DA3_PRECISION_FP32;
   int repetitions = 0;               // of a measurement; 0: nothing is measured
   double least_gain = 0.05;          // what a later candidate must be faster by
   bool prepack = false;              // CPU: weights laid out for the kernels, beside the file's
