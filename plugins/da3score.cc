@@ -212,7 +212,8 @@ void warn_if_missing(GstDa3Score* self, const FramePair& pair) {
         "Frames come without truth and are not scored. The source has to know it: da3testsrc does; elements "
         "that crop or turn the picture between it and da3score take it away.",
         "no view meta of role truth with depth, intrinsics or pose on the buffer");
-  } else if (pair.has_truth && !pair.has_prediction && !std::exchange(state.warned_no_prediction, true)) {
+  } else if (pair.has_truth && !pair.has_prediction && !pair.stale &&
+             !std::exchange(state.warned_no_prediction, true)) {
     da3::plugin::post_warning(GST_ELEMENT(self), GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
                               "Frames come without a prediction and are not scored. Put da3infer between the "
                               "source of the truth and da3score.",

@@ -124,7 +124,8 @@ FramePair compare_frame(GstBuffer* buffer, bool median_scaling) {
   const Side prediction = read_side(buffer, GST_DA3_ROLE_PREDICTION, GST_DA3_TENSOR_DEPTH);
   FramePair pair;
   pair.has_truth = truth.says_something();
-  pair.has_prediction = prediction.says_something();
+  pair.stale = prediction.known && prediction.view.stale;
+  pair.has_prediction = prediction.says_something() && !pair.stale;
   if (!pair.has_truth || !pair.has_prediction) return pair;
   pair.frame = prediction.view.frame;
   pair.window = prediction.view.window;

@@ -15,6 +15,7 @@ namespace da3::plugin {
 // What da3score compares. World to camera; translations in metres where the view says so.
 struct FramePair {
   bool has_truth = false, has_prediction = false;
+  bool stale = false;  // what there is was predicted for an earlier frame: no prediction
   int64_t frame = 0;   // number in the stream
   int64_t window = 0;  // views of one window share one world
   int view = 0, views = 1;

@@ -479,6 +479,23 @@ GST_START_TEST(no_prediction_is_one_warning_and_no_score) {
 }
 GST_END_TEST
 
+GST_START_TEST(depth_of_an_earlier_frame_is_no_prediction) {
+  Score score;
+  GstBuffer* buffer = frame_of(0, flat(2), flat(1));
+  GstDa3View view = view_of(GST_DA3_ROLE_PREDICTION);
+  view.stale = TRUE;
+  gst_buffer_add_da3_view(buffer, &view);
+  score.pass(buffer);
+  fail_if(score.summary().has("abs_rel"), "it was scored");
+  fail_unless(score.complaint(GST_MESSAGE_WARNING).empty(), "on-drop=reuse is nothing to warn of");
+  score.pass(frame_of(1, flat(1), flat(1)));
+  const Structure summary = score.summary();
+  fail_unless_equals_uint64(summary.count("frames"), 2);
+  fail_unless_equals_uint64(summary.count("scored"), 1);
+  fail_unless_equals_uint64(summary.count("without_prediction"), 1);
+}
+GST_END_TEST
+
 GST_START_TEST(truth_whose_place_is_unknown_is_no_truth) {
   // As behind an element that cropped: the map is there, but nobody knows which part it covers.
   Score score;
@@ -684,6 +701,7 @@ static Suite* da3score_suite() {
   tcase_add_test(tcase, the_field_of_view_is_that_of_the_picture_it_belongs_to);
   tcase_add_test(tcase, no_truth_is_one_warning_and_no_score);
   tcase_add_test(tcase, no_prediction_is_one_warning_and_no_score);
+  tcase_add_test(tcase, depth_of_an_earlier_frame_is_no_prediction);
   tcase_add_test(tcase, truth_whose_place_is_unknown_is_no_truth);
   tcase_add_test(tcase, a_stream_without_frames_has_a_summary);
   tcase_add_test(tcase, the_file_has_a_line_a_frame_and_a_summary);
