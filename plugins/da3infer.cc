@@ -63,6 +63,9 @@ struct State {
   std::shared_ptr<Engine> engine;
   bool streaming = false;  // PAUSED or PLAYING: another model is loaded in the background
 
+  // Held from writing `model` until it is requested: the model that is loaded last is the one written last.
+  std::mutex wish_mutex;  // before the other one
+
   std::unique_ptr<InferStream> stream;
   std::unique_ptr<ModelLoader> loader;  // goes first: its thread knows the stream
 };
@@ -161,6 +164,7 @@ void use_engine(GstDa3Infer* self, std::shared_ptr<Engine> engine, const ModelSe
   }
   post_plan(GST_ELEMENT_CAST(self), info);
   engine.reset();  // the stream keeps the old one as long as frames need it
+  state.stream->close_retired();
   g_object_notify(G_OBJECT(self), "active-model");
 }
 
@@ -236,6 +240,7 @@ void end_streaming(GstDa3Infer* self) {
 ModelLoader::Host loader_host(GstDa3Infer* self) {
   ModelLoader::Host host;
   host.check = [self](Engine& engine) { check_engine(self, engine); };
+  host.shape = [self](const Da3ModelInfo& info) { return self->state->stream->live_shape(info); };
   host.adopt = [self](std::shared_ptr<Engine> engine, const ModelSettings& settings) {
     use_engine(self, std::move(engine), settings);
   };
@@ -299,6 +304,8 @@ void set_property(GObject* object, guint id, const GValue* value, GParamSpec* sp
   auto* self = GST_DA3_INFER(object);
   guard(self, 0, [&] {
     State& state = *self->state;
+    std::unique_lock<std::mutex> wish;
+    if (id == da3::plugin::PROP_INFER_MODEL) wish = std::unique_lock(state.wish_mutex);
     ModelSettings wanted;
     {
       const std::lock_guard lock(state.mutex);
@@ -312,7 +319,7 @@ void set_property(GObject* object, guint id, const GValue* value, GParamSpec* sp
       wanted.model = state.properties.model.model;
       if (wanted == state.opened && !state.loader->loading()) return 0;
     }
-    state.loader->request(wanted, state.stream->live_shape());
+    state.loader->request(wanted);
     return 0;
   });
 }
@@ -406,10 +413,9 @@ gboolean answer_latency(GstDa3Infer* self, GstQuery* query) {
   const InferStream& stream = *self->state->stream;
   const GstClockTime added = stream.latency(duration);
   min += added;
-  // The list holds back so much before upstream has to wait; unknown without a frame rate.
-  if (GST_CLOCK_TIME_IS_VALID(max)) {
-    max = duration ? max + std::max(added, stream.capacity() * duration) : GST_CLOCK_TIME_NONE;
-  }
+  // The list holds back so much before upstream has to wait; without a frame rate that is not known as a
+  // time.
+  if (GST_CLOCK_TIME_IS_VALID(max)) max += std::max(added, stream.capacity() * duration);
   gst_query_set_latency(query, live, min, max);
   return TRUE;
 }

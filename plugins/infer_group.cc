@@ -28,9 +28,15 @@ uint32_t wanted_outputs(const Da3ModelInfo& model, bool use_ray_pose) {
   return outputs;
 }
 
-guint InferGroup::add(Pixels pixels) {
+guint InferGroup::add(Pixels pixels, Stamp arrival) {
   pixels_.push_back(std::move(pixels));
+  ready_at_ = arrival;
   return views_++;
+}
+
+void InferGroup::closed(Stamp now) {
+  closed_at_ = now;
+  if (!complete()) ready_at_ = now;
 }
 
 void InferGroup::submit(const std::shared_ptr<InferGroup>& self, const void* stream, gint64 deadline_ns,
@@ -58,41 +64,44 @@ void InferGroup::submit(const std::shared_ptr<InferGroup>& self, const void* str
     engine.submit(request);
     holder.release();  // on_done() owns it now
   } catch (...) {
-    self->finish(nullptr, std::current_exception());
+    finish(self, nullptr, std::current_exception());
   }
 }
 
 void InferGroup::on_done(void* user, Da3Result* result, const Da3Error* error) noexcept {
   const std::unique_ptr<std::shared_ptr<InferGroup>> holder(static_cast<std::shared_ptr<InferGroup>*>(user));
-  InferGroup& self = **holder;
+  std::shared_ptr<InferGroup> self = std::move(*holder);
   try {
     if (result) {
-      self.finish(std::make_shared<InferResult>(self.engine().api(), result), nullptr);
+      auto shared = std::make_shared<InferResult>(self->engine().api(), result);
+      finish(std::move(self), std::move(shared), nullptr);
     } else if (error) {
       const auto failure = std::make_exception_ptr(
           EngineError(error->code, error->message ? error->message : "Inference failed.",
                       error->detail ? error->detail : ""));
-      self.finish(nullptr, failure, error->code == DA3_ERROR_EXPIRED);
+      finish(std::move(self), nullptr, failure, error->code == DA3_ERROR_EXPIRED);
     } else {
       broken("no result");
     }
   } catch (...) {
-    self.finish(nullptr, std::current_exception());
+    finish(std::move(self), nullptr, std::current_exception());
   }
 }
 
-void InferGroup::finish(std::shared_ptr<InferResult> result, std::exception_ptr error,
-                        bool expired) noexcept {
+void InferGroup::finish(std::shared_ptr<InferGroup> self, std::shared_ptr<InferResult> result,
+                        std::exception_ptr error, bool expired) noexcept {
+  const std::shared_ptr<StreamSync> sync = self->sync_;
   // Lent frames go back first: whoever pushes them next finds them writable.
-  pixels_.clear();
+  self->pixels_.clear();
   {
-    const std::lock_guard lock(sync_->mutex);
-    result_ = std::move(result);
-    error_ = std::move(error);
-    expired_ = expired;
-    finished_ = true;
+    const std::lock_guard lock(sync->mutex);
+    self->result_ = std::move(result);
+    self->error_ = std::move(error);
+    self->expired_ = expired;
+    self->finished_ = true;
+    self.reset();  // whoever sees that it is finished is the last to hold it, and the engine through it
   }
-  sync_->changed.notify_all();
+  sync->changed.notify_all();
 }
 
 const std::shared_ptr<InferResult>& InferGroup::result() {

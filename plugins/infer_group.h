@@ -51,15 +51,19 @@ class InferGroup {
 
   const InferSettings& settings() const { return settings_; }
   image::Size size() const { return size_; }
-  // Returns the frame's position in the group.
-  guint add(Pixels pixels);
+  // Returns the frame's position in the group. `arrival`: when it came, before anything was done with it.
+  guint add(Pixels pixels, Stamp arrival);
   bool complete() const { return views_ >= settings_.views; }
 
   // With the lock held, before submit(): who infers it, and from when on it waits for that.
   void assign(std::shared_ptr<Engine> engine, Stamp now) { engine_ = std::move(engine), submitted_at_ = now; }
   bool submitted() const { return engine_ != nullptr; }
-  void closed(Stamp now) { closed_at_ = now; }
+  void closed(Stamp now);
   Stamp closed_at() const { return closed_at_; }
+  // Its age counts from here: when its last view came, or when it was clear that no more would.
+  Stamp ready_at() const { return ready_at_; }
+  // The time so far does not count: it waited for something else than its turn.
+  void begin_to_wait(Stamp now) { closed_at_ = ready_at_ = now; }
   Stamp submitted_at() const { return submitted_at_; }
 
   // Hands `self` to its engine; a refusal becomes the group's error. Call without the lock. deadline_ns: on
@@ -81,7 +85,8 @@ class InferGroup {
 
  private:
   static void on_done(void* user, Da3Result* result, const Da3Error* error) noexcept;
-  void finish(std::shared_ptr<InferResult> result, std::exception_ptr error, bool expired = false) noexcept;
+  static void finish(std::shared_ptr<InferGroup> self, std::shared_ptr<InferResult> result,
+                     std::exception_ptr error, bool expired = false) noexcept;
   void check() const;
 
   const std::shared_ptr<StreamSync> sync_;
@@ -92,7 +97,7 @@ class InferGroup {
   guint views_ = 0;
   uint32_t outputs_ = 0;
   std::shared_ptr<Engine> engine_;
-  Stamp closed_at_, submitted_at_;
+  Stamp closed_at_, ready_at_, submitted_at_;
   bool finished_ = false, expired_ = false;
   bool checked_ = false;
   std::shared_ptr<InferResult> result_;

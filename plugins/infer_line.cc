@@ -2,6 +2,8 @@
 //
 // The line between the list and the engine: who is submitted when, who is skipped, and by which figures.
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <string>
 
 #include "infer_stream.h"
@@ -31,7 +33,7 @@ void InferStream::set_engine(std::shared_ptr<Engine> engine) {
     const Lock lock(sync_->mutex);
     replaced = std::exchange(engine_, engine);
     registered_with_ = nullptr;
-    submitted_ = 0;
+    take_up({});
     if (!engine_) {
       gone.swap(retired_);
     } else {
@@ -45,6 +47,15 @@ void InferStream::set_engine(std::shared_ptr<Engine> engine) {
     }
   }
   if (replaced) replaced->stream_end(this);
+}
+
+void InferStream::close_retired() {
+  std::vector<std::shared_ptr<Engine>> done_with;  // closed without the lock
+  const Lock lock(sync_->mutex);
+  const auto unused = [](const std::shared_ptr<Engine>& engine) { return engine.use_count() == 1; };
+  const auto first = std::partition(retired_.begin(), retired_.end(), std::not_fn(unused));
+  std::move(first, retired_.end(), std::back_inserter(done_with));
+  retired_.erase(first, retired_.end());
 }
 
 std::vector<std::shared_ptr<Engine>> InferStream::engines() {
@@ -131,9 +142,9 @@ bool InferStream::line_blocked() const {
 
 // By the sink pad's thread, the task and the loader's thread; one at a time, so that the order is kept.
 void InferStream::pump() {
-  const std::lock_guard one_at_a_time(pump_mutex_);
   Skipped skipped;
   {
+    const std::lock_guard one_at_a_time(pump_mutex_);
     Lock lock(sync_->mutex);
     while (flow_ != GST_FLOW_FLUSHING && engine_ && !waiting_.empty() && !line_blocked()) {
       submit_next(lock, skipped);
@@ -147,10 +158,21 @@ void InferStream::pump() {
 
 void InferStream::submit_next(Lock& lock, Skipped& skipped) {
   const std::shared_ptr<InferGroup> group = waiting_.front();
+  if (rules_.dropping() && given_up(*group)) {
+    skip_group(group, DropReason::qos, skipped);
+    return;
+  }
+  const std::shared_ptr<Engine> engine = engine_;
+  register_stream(lock, *engine, *group);
+  // That gives up the lock: it may be another one's turn by now.
+  const bool still = flow_ != GST_FLOW_FLUSHING && engine_ == engine && !waiting_.empty();
+  if (!still || waiting_.front() != group) return;
   const Stamp now = now_locked();
-  const gint64 waited = age(group->closed_at(), now);
-  const gint64 left = budget() - waited;
-  const bool may_expire = rules_.dropping() && live_;
+  const gint64 left = budget() - age(group->ready_at(), now);
+  // By default what is too old depends on what a pass takes. Until that is known nothing expires: a workload
+  // that takes longer than the least budget would never be computed, and so never be known.
+  const bool known = rules_.max_latency > 0 || forward_ns_ > 0;
+  const bool may_expire = rules_.dropping() && live_ && known;
   if (may_expire && left <= 0) {
     skip_group(group, DropReason::late, skipped);
     return;
@@ -160,31 +182,66 @@ void InferStream::submit_next(Lock& lock, Skipped& skipped) {
   ++figures_.groups;
   const bool timed = live_ && (rules_.dropping() || rules_.max_latency > 0);
   const gint64 deadline = timed ? g_get_monotonic_time() * 1000 + left : 0;
-  register_stream(lock, *group);
   lock.unlock();
   InferGroup::submit(group, this, deadline, may_expire);
   lock.lock();
 }
 
-// Tells the engine what to expect of this stream; again when that changes. Gives up the lock in between.
-void InferStream::register_stream(Lock& lock, const InferGroup& group) {
-  Engine& engine = group.engine();
-  const bool ask = submitted_++ % kAskEvery == 0;
-  if (ask) {
-    Da3Shape shape{};
-    shape.struct_size = sizeof(shape);
-    shape.width = group.size().width;
-    shape.height = group.size().height;
-    shape.n_views = group.views();
-    shape.outputs = wanted_outputs(engine.info(), group.settings().use_ray_pose);
-    shape.use_ray_pose = group.settings().use_ray_pose;
-    lock.unlock();
-    const guint learned = engine.shape_stats(shape).batch_cap;
-    const guint most = std::max(1u, engine.info().max_batch);
-    lock.lock();
-    // Room for batches larger than the ones so far: else the engine would never see whether they gain.
-    cap_ = learned > 0 ? std::min(most, 2 * learned) : most;
+// Whether downstream said that every frame of it would come too late.
+bool InferStream::given_up(const InferGroup& group) const {
+  return std::none_of(items_.begin(), items_.end(), [&](const Item& item) {
+    return item.group.get() == &group && !qos_.too_late(item.times.running);
+  });
+}
+
+InferStream::Workload InferStream::workload_of(const Engine& engine, const InferGroup& group) {
+  return {&engine, group.size(), group.views(), group.settings().use_ray_pose};
+}
+
+// Forgets what the one before it cost.
+void InferStream::take_up(const Workload& workload) {
+  workload_ = workload;
+  until_asked_ = 0;
+  completions_.clear();
+  passes_.clear();
+  told_ns_ = forward_ns_ = 0;
+}
+
+void InferStream::estimate_forward() {
+  forward_ns_ = std::max(told_ns_, passes_.quantile(0.1));
+}
+
+// Asks the engine what requests like this one cost. Gives up the lock in between.
+void InferStream::ask_for_cost(Lock& lock, Engine& engine, const InferGroup& group) {
+  Da3Shape shape{};
+  shape.struct_size = sizeof(shape);
+  shape.width = group.size().width;
+  shape.height = group.size().height;
+  shape.n_views = group.views();
+  shape.outputs = wanted_outputs(engine.info(), group.settings().use_ray_pose);
+  shape.use_ray_pose = group.settings().use_ray_pose;
+  lock.unlock();
+  const Da3ShapeStats stats = engine.shape_stats(shape);
+  const guint most = std::max(1u, engine.info().max_batch);
+  lock.lock();
+  if (engine_.get() != &engine) return;
+  // Room for batches larger than the ones so far: else the engine would never see whether they gain.
+  cap_ = stats.batch_cap > 0 ? std::min(most, 2 * stats.batch_cap) : most;
+  told_ns_ = stats.single_ns;
+  estimate_forward();
+}
+
+// Tells the engine what to expect of this stream; again when that changes. Gives up the lock in between: the
+// engine may have been replaced afterwards, and then knows nothing of the stream.
+void InferStream::register_stream(Lock& lock, Engine& engine, const InferGroup& group) {
+  const Workload workload = workload_of(engine, group);
+  if (workload != workload_) take_up(workload);
+  if (until_asked_ == 0) {
+    until_asked_ = kAskEvery;
+    ask_for_cost(lock, engine, group);
+    if (engine_.get() != &engine) return;
   }
+  --until_asked_;
   Da3Stream description{};
   description.struct_size = sizeof(description);
   description.max_pending = most_in_flight();
@@ -199,25 +256,28 @@ void InferStream::register_stream(Lock& lock, const InferGroup& group) {
   lock.unlock();
   engine.stream_begin(this, description);
   lock.lock();
+  if (engine_.get() == &engine) return;
+  lock.unlock();
+  engine.stream_end(this);
+  lock.lock();
 }
 
 void InferStream::warmed_up() {
   std::shared_ptr<Engine> engine;
-  std::optional<Da3Shape> shape;
   {
     const Lock lock(sync_->mutex);
     warming_up_ = false;
     // Who waited for the measurement is not late for that.
-    for (const auto& group : waiting_) group->closed(now_locked());
+    for (const auto& group : waiting_) group->begin_to_wait(now_locked());
     engine = engine_;
-    shape = shape_;
   }
-  // A frame finds the network busy with another one: about two passes.
-  const gint64 single = engine && shape ? engine->shape_stats(*shape).single_ns : 0;
+  const std::optional<Da3Shape> shape = engine ? live_shape(engine->info()) : std::nullopt;
+  const gint64 single = shape ? engine->shape_stats(*shape).single_ns : 0;
   bool moved;
   {
     const Lock lock(sync_->mutex);
-    if (single > 0) forward_ns_ = single;
+    until_asked_ = 0;
+    // A frame finds the network busy with another one: about two passes.
     moved = latency_.assume(2 * single);
   }
   if (moved) post_latency();
@@ -241,19 +301,24 @@ void InferStream::skip_item(Item& item, DropReason reason, GstClockTimeDiff late
 void InferStream::skip_group(const std::shared_ptr<InferGroup>& group, DropReason reason, Skipped& skipped) {
   const std::shared_ptr<InferGroup> keep = group;  // may be the entry that goes
   std::erase(waiting_, keep);
-  const GstClockTimeDiff lateness = age(keep->closed_at(), now_locked());
+  const GstClockTimeDiff waited = age(keep->closed_at(), now_locked());
   for (Item& item : items_) {
-    if (item.group == keep) skip_item(item, reason, lateness, skipped);
+    if (item.group != keep) continue;
+    skip_item(item, reason, reason == DropReason::qos ? qos_.lateness(item.times.running) : waited, skipped);
   }
 }
 
-// Neighbouring gaps become one, and frames that only wait to go on without a result give way when they are
-// many: a downstream that stands still must not make the list grow.
+// Neighbouring gaps become one, and frames that only wait to go on without a result, or because upstream
+// marked them as gaps, give way when they are many: a downstream that stands still must not make the list
+// grow.
 void InferStream::tidy_skipped(Skipped& skipped) {
   const guint most = bound() + kMostSkipped;
   for (Item& item : items_) {
     if (frames_queued_ <= most) break;
-    if (item.kind != Kind::skipped || !item.buffer) continue;
+    const bool gap = item.kind == Kind::gap && rules_.dropping();
+    if ((!gap && item.kind != Kind::skipped) || !item.buffer) continue;
+    if (gap) skipped.reports.push_back({item.times, DropReason::overrun, 0});
+    item.kind = Kind::skipped;
     skipped.buffers.push_back(std::move(item.buffer));
     --frames_queued_;
     figures_.drop(DropReason::overrun);
@@ -313,11 +378,6 @@ void InferStream::mended(Da3ErrorCode code, std::string text) {
   sync_->changed.notify_all();
 }
 
-std::optional<Da3Shape> InferStream::live_shape() const {
-  const Lock lock(sync_->mutex);
-  return shape_;
-}
-
 void InferStream::upstream_event(GstEvent* event) {
   const Lock lock(sync_->mutex);
   switch (GST_EVENT_TYPE(event)) {
@@ -369,7 +429,7 @@ InferReadings InferStream::readings() const {
   {
     const Lock lock(sync_->mutex);
     readings.figures = figures_;
-    readings.queued = frames_queued_ + (in_hand_ ? 1 : 0);
+    readings.queued = frames_queued_ + in_hand_ + at_door_;
     for (const Item& item : items_) {
       if (item.buffer) readings.queued_bytes += gst_buffer_get_size(item.buffer.get());
     }

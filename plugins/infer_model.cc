@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/guard.h"
+#include "engine/api/engine_error.h"
 
 GST_DEBUG_CATEGORY_EXTERN(gst_da3_infer_debug);
 #define GST_CAT_DEFAULT gst_da3_infer_debug
@@ -25,7 +26,9 @@ std::string percent(double fraction) {
 
 // A model that is open, and what the engine may call until it is closed.
 struct ModelLoader::Opened {
+  ModelLoader* loader;
   GstElement* element;
+  bool can_be_called_off = false;  // not while a state change waits for it
   std::function<void(Da3ErrorCode, std::string)> mended;
   std::vector<std::string> notices;
   int tenths = -1;  // of the progress said last
@@ -62,8 +65,20 @@ void ModelLoader::on_progress(void* user, Da3ProgressStage stage, double fractio
   }
 }
 
+// On the thread that loads or measures.
+int32_t ModelLoader::is_cancelled(void* user) {
+  const auto* opened = static_cast<const Opened*>(user);
+  return opened->can_be_called_off && opened->loader->called_off_;
+}
+
 std::shared_ptr<Engine> ModelLoader::load(const ModelSettings& settings) {
+  return open(settings, false);
+}
+
+std::shared_ptr<Engine> ModelLoader::open(const ModelSettings& settings, bool in_background) {
   auto opened = std::make_shared<Opened>();
+  opened->loader = this;
+  opened->can_be_called_off = in_background;
   opened->element = element_;
   opened->mended = host_.mended;
   Da3EngineConfig config{};
@@ -79,6 +94,7 @@ std::shared_ptr<Engine> ModelLoader::load(const ModelSettings& settings) {
   config.cache_ttl_ms = int32_t(std::min<GstClockTime>(settings.cache_ttl / GST_MSECOND, INT32_MAX));
   config.user = opened.get();
   config.progress = on_progress;
+  config.cancelled = is_cancelled;
   config.notice = [](void* user, const char* text) {
     try {
       static_cast<Opened*>(user)->notices.emplace_back(text ? text : "");
@@ -94,10 +110,18 @@ std::shared_ptr<Engine> ModelLoader::load(const ModelSettings& settings) {
   progress(GST_PROGRESS_TYPE_START, kLoad, "Loading " + settings.model);
   try {
     opened->engine = EngineModule::instance().open(config);
+  } catch (const EngineError& e) {
+    if (e.code() == DA3_ERROR_CANCELLED) {
+      progress(GST_PROGRESS_TYPE_CANCELED, kLoad, settings.model + " is not wanted any more");
+    } else {
+      progress(GST_PROGRESS_TYPE_ERROR, kLoad, "Could not load " + settings.model);
+    }
+    throw;
   } catch (...) {
     progress(GST_PROGRESS_TYPE_ERROR, kLoad, "Could not load " + settings.model);
     throw;
   }
+  opened->can_be_called_off = true;  // from now on it is measured, which always can
   progress(GST_PROGRESS_TYPE_COMPLETE, kLoad, "Loaded " + settings.model);
   for (const std::string& notice : opened->notices) {
     if (!notices_posted_.insert(notice).second) continue;
@@ -119,6 +143,7 @@ void ModelLoader::stop() {
   {
     const std::lock_guard lock(mutex_);
     accepting_ = false;
+    called_off_ = true;
     forgotten.swap(jobs_);
     thread = std::move(thread_);
     measuring = measuring_;
@@ -128,29 +153,40 @@ void ModelLoader::stop() {
   if (thread.joinable()) thread.join();
 }
 
-void ModelLoader::request(const ModelSettings& settings, std::optional<Da3Shape> shape) {
-  Job job;
-  job.settings = settings;
-  job.shape = shape;
-  add(std::move(job));
+void ModelLoader::request(const ModelSettings& settings) {
+  std::shared_ptr<Engine> measuring;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!accepting_) return;
+    std::erase_if(jobs_, [](const Job& waiting) { return waiting.settings.has_value(); });
+    if (loading_) {
+      called_off_ = true;
+      measuring = measuring_;
+    }
+    Job job;
+    job.settings = settings;
+    add(std::move(job));
+  }
+  if (measuring) measuring->warm_up_stop();
 }
 
+// Not behind a load, which takes long and ends with a measurement of its own: frames would wait for it.
 bool ModelLoader::warm_up(std::shared_ptr<Engine> engine, const Da3Shape& shape, std::function<void()> done) {
+  const std::lock_guard lock(mutex_);
+  if (!accepting_ || load_is_due()) return false;
   Job job;
   job.engine = std::move(engine);
   job.shape = shape;
   job.done = std::move(done);
-  return add(std::move(job));
+  add(std::move(job));
+  return true;
 }
 
-bool ModelLoader::add(Job job) {
-  const std::lock_guard lock(mutex_);
-  if (!accepting_) return false;
-  if (job.settings) std::erase_if(jobs_, [](const Job& waiting) { return waiting.settings.has_value(); });
+// With the lock held.
+void ModelLoader::add(Job job) {
   jobs_.push_back(std::move(job));
   if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
   changed_.notify_all();
-  return true;
 }
 
 void ModelLoader::work() {
@@ -163,6 +199,7 @@ void ModelLoader::work() {
       job = std::move(jobs_.front());
       jobs_.pop_front();
       loading_ = job.settings.has_value();
+      called_off_ = false;
     }
     guard(element_, 0, [&] {
       run(std::move(job));
@@ -175,16 +212,21 @@ void ModelLoader::work() {
 
 void ModelLoader::run(Job job) {
   if (job.settings) {
-    load_and_hand_out(job);
+    load_and_hand_out(*job.settings);
     return;
   }
-  measure(job.engine, *job.shape);
+  measure(job.engine, job.shape);
   job.engine.reset();
   job.done();
 }
 
 bool ModelLoader::loading() const {
   const std::lock_guard lock(mutex_);
+  return load_is_due();
+}
+
+// With the lock held.
+bool ModelLoader::load_is_due() const {
   return loading_ ||
          std::any_of(jobs_.begin(), jobs_.end(), [](const Job& job) { return job.settings.has_value(); });
 }
@@ -196,18 +238,19 @@ bool ModelLoader::superseded() const {
          std::any_of(jobs_.begin(), jobs_.end(), [](const Job& j) { return j.settings.has_value(); });
 }
 
-void ModelLoader::load_and_hand_out(Job& job) {
+void ModelLoader::load_and_hand_out(const ModelSettings& settings) {
   try {
-    std::shared_ptr<Engine> engine = load(*job.settings);
+    std::shared_ptr<Engine> engine = open(settings, true);
     host_.check(*engine);
-    if (job.shape && !superseded()) measure(engine, *job.shape);
+    const auto shape = host_.shape(engine->info());
+    if (shape && !superseded()) measure(engine, *shape);
     if (superseded()) {
-      GST_INFO_OBJECT(element_, "%s is not wanted any more", job.settings->model.c_str());
+      GST_INFO_OBJECT(element_, "%s is not wanted any more", settings.model.c_str());
       return;
     }
-    host_.adopt(std::move(engine), *job.settings);
+    host_.adopt(std::move(engine), settings);
   } catch (...) {
-    if (!superseded()) host_.reject(*job.settings, std::current_exception());
+    if (!superseded()) host_.reject(settings, std::current_exception());
   }
 }
 
@@ -224,8 +267,11 @@ void ModelLoader::measure(std::shared_ptr<Engine> engine, const Da3Shape& shape)
   std::string text = "Measured";
   try {
     engine->warm_up(shape);
+  } catch (const EngineError& e) {
+    end = e.code() == DA3_ERROR_CANCELLED ? GST_PROGRESS_TYPE_CANCELED : GST_PROGRESS_TYPE_ERROR;
+    text = e.what();
   } catch (const std::exception& e) {
-    end = superseded() ? GST_PROGRESS_TYPE_CANCELED : GST_PROGRESS_TYPE_ERROR;
+    end = GST_PROGRESS_TYPE_ERROR;
     text = e.what();
   }
   {

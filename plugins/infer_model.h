@@ -6,6 +6,7 @@
 
 #include <gst/gst.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -40,6 +41,8 @@ class ModelLoader {
   struct Host {
     // Before a model that was loaded while playing is handed out. Throws what makes it unusable here.
     std::function<void(Engine&)> check;
+    // What frames look like to this model, for measuring it before it takes over; nothing while not known.
+    std::function<std::optional<Da3Shape>(const Da3ModelInfo&)> shape;
     std::function<void(std::shared_ptr<Engine>, const ModelSettings&)> adopt;
     std::function<void(const ModelSettings&, std::exception_ptr)> reject;
     // From the engine's worker thread: something went wrong and was mended. Returns soon.
@@ -55,13 +58,13 @@ class ModelLoader {
   std::shared_ptr<Engine> load(const ModelSettings& settings);
 
   // Between start() and stop(): loads in the background, then adopt() or reject(). A later request replaces
-  // earlier ones, finished or not. `shape`: what to measure before the model takes over.
+  // earlier ones, finished or not.
   void start();
-  void request(const ModelSettings& settings, std::optional<Da3Shape> shape);
+  void request(const ModelSettings& settings);
   // Measures an engine that is in use in the background; `done` is called on the loader's thread afterwards,
-  // unless stop() comes first. False: not between start() and stop().
+  // unless stop() comes first. False: not between start() and stop(), or another model is about to take over.
   bool warm_up(std::shared_ptr<Engine> engine, const Da3Shape& shape, std::function<void()> done);
-  // Waits for what runs; what waits is forgotten.
+  // Calls off what runs and waits until that has noticed; what waits is forgotten.
   void stop();
   // A model is being loaded, or waits for it.
   bool loading() const;
@@ -70,19 +73,22 @@ class ModelLoader {
   struct Job {
     std::optional<ModelSettings> settings;  // to load; else to warm up:
     std::shared_ptr<Engine> engine;
-    std::optional<Da3Shape> shape;
+    Da3Shape shape{};
     std::function<void()> done;
   };
   struct Opened;
 
-  bool add(Job job);
+  std::shared_ptr<Engine> open(const ModelSettings& settings, bool in_background);
+  void add(Job job);
+  bool load_is_due() const;
   void work();
   void run(Job job);
-  void load_and_hand_out(Job& job);
+  void load_and_hand_out(const ModelSettings& settings);
   bool superseded() const;
   void measure(std::shared_ptr<Engine> engine, const Da3Shape& shape);
   void progress(GstProgressType type, const char* code, const std::string& text);
   static void on_progress(void* user, Da3ProgressStage stage, double fraction);
+  static int32_t is_cancelled(void* user);
 
   GstElement* const element_;
   const Host host_;
@@ -94,6 +100,7 @@ class ModelLoader {
   std::thread thread_;
   bool accepting_ = false, loading_ = false;
   std::shared_ptr<Engine> measuring_;
+  std::atomic<bool> called_off_{false};  // nobody wants any more what the thread does at the moment
 };
 
 }  // namespace da3::plugin

@@ -2,8 +2,6 @@
 //
 // The source side of da3infer: a task that takes items in order, waits for the result of each and pushes.
 #include <algorithm>
-#include <functional>
-#include <iterator>
 #include <string>
 
 #include "common/guard.h"
@@ -86,16 +84,12 @@ bool InferStream::head_ready() const {
 
 void InferStream::run_once() {
   std::vector<std::pair<Da3ErrorCode, std::string>> remarks;
-  std::vector<std::shared_ptr<Engine>> done_with;  // closed without the lock
   std::optional<Item> item;
+  close_retired();  // before it waits: that may be for long
   {
     Lock lock(sync_->mutex);
     sync_->changed.wait(lock, [this] { return flow_ != GST_FLOW_OK || head_ready() || !remarks_.empty(); });
     remarks.swap(remarks_);
-    const auto unused = [](const std::shared_ptr<Engine>& engine) { return engine.use_count() == 1; };
-    const auto first = std::partition(retired_.begin(), retired_.end(), std::not_fn(unused));
-    std::move(first, retired_.end(), std::back_inserter(done_with));
-    retired_.erase(first, retired_.end());
     if (flow_ != GST_FLOW_OK) {
       gst_pad_pause_task(source_pad_);
     } else if (head_ready()) {
@@ -106,7 +100,6 @@ void InferStream::run_once() {
       query_running_ = item->kind == Kind::query;
     }
   }
-  done_with.clear();
   for (const auto& [code, text] : remarks) {
     const bool memory = code == DA3_ERROR_NO_MEMORY;
     post_warning(element_, memory ? GST_RESOURCE_ERROR : GST_STREAM_ERROR,
@@ -139,6 +132,9 @@ void InferStream::handle(Item item) {
       // Depth of another scene or size is none to go on with.
       if (starts_segment(item.event.get()) || GST_EVENT_TYPE(item.event.get()) == GST_EVENT_CAPS) {
         last_results_.reset();
+      }
+      if (GST_EVENT_TYPE(item.event.get()) == GST_EVENT_SEGMENT) {
+        segment_seqnum_ = gst_event_get_seqnum(item.event.get());
       }
       gst_pad_push_event(source_pad_, item.event.release());
       break;
@@ -179,6 +175,7 @@ void InferStream::push_frame(Item item) {
   }
   if (item.identity.view == 0) learn(*item.group, result->data());
   item.group.reset();
+  close_retired();  // downstream may hold the last frame of a model for as long as it is paused
   push_buffer(std::move(buffer), item);
 }
 
@@ -191,6 +188,7 @@ void InferStream::push_expired(Item item) {
     skip_item(item, DropReason::late, age(item.arrival, now_locked()), skipped);
     in_hand_ = item.buffer != nullptr;
     if (in_hand_) --frames_queued_;
+    until_asked_ = 0;  // passes may take longer than they did
   }
   report(std::move(skipped));
   push_skipped(std::move(item));
@@ -213,7 +211,17 @@ void InferStream::push_skipped(Item item) {
 void InferStream::push_gap_event(const FrameTimes& times) {
   discont_ = true;
   if (!GST_CLOCK_TIME_IS_VALID(times.pts)) return;
-  gst_pad_push_event(source_pad_, gst_event_new_gap(times.pts, times.duration));
+  gst_pad_push_event(source_pad_, of_segment(gst_event_new_gap(times.pts, times.duration)));
+}
+
+// What is said in the middle of a segment belongs to the seek or the source that began it.
+GstEvent* InferStream::of_segment(GstEvent* event) const {
+  if (segment_seqnum_ != GST_SEQNUM_INVALID) gst_event_set_seqnum(event, segment_seqnum_);
+  return event;
+}
+
+void InferStream::push_end() {
+  gst_pad_push_event(source_pad_, of_segment(gst_event_new_eos()));
 }
 
 void InferStream::push_buffer(BufferPtr buffer, const Item& item) {
@@ -260,7 +268,7 @@ void InferStream::downstream_said(GstFlowReturn flow) {
   sync_->changed.notify_all();
   if (!alone) return;
   GST_ELEMENT_FLOW_ERROR(element_, flow);
-  gst_pad_push_event(source_pad_, gst_event_new_eos());
+  push_end();
 }
 
 // Takes frames out of the list and leaves events: up to the next segment, after which downstream may want
@@ -309,7 +317,7 @@ void InferStream::give_up(std::exception_ptr error, GstFlowReturn flow) {
   }
   sync_->changed.notify_all();
   // Lets a muxer or writer finish what it has.
-  gst_pad_push_event(source_pad_, gst_event_new_eos());
+  push_end();
 }
 
 // ---- figures
@@ -322,10 +330,13 @@ void InferStream::learn(const InferGroup& group, const Da3ResultData& data) {
     const Stamp now = now_locked();
     figures_.learn(data);
     figures_.wait.add(age(group.closed_at(), group.submitted_at()));
-    completions_.add(now.ns);
-    forward_ns_ = figures_.inference.quantile(0.1);
+    if (workload_of(group.engine(), group) == workload_) {
+      completions_.add(now.ns);
+      passes_.add(data.inference_ns);
+      estimate_forward();
+    }
     // Without a live source frames wait because there are many, not because anybody is in a hurry.
-    const gint64 waited = live_ ? age(group.closed_at(), group.submitted_at()) + data.queued_ns : 0;
+    const gint64 waited = live_ ? age(group.ready_at(), group.submitted_at()) + data.queued_ns : 0;
     moved = latency_.add(waited + data.inference_ns);
   }
   if (moved) post_latency();

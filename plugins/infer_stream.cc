@@ -2,6 +2,7 @@
 #include "infer_stream.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 
 #include "common/guard.h"
@@ -73,17 +74,17 @@ InferStream::InferStream(GstElement* element, GstPad* sink_pad, GstPad* source_p
 void InferStream::restart() {
   next_frame_ = next_window_ = 0;
   warned_partly_unusable_ = discont_ = false;
+  segment_seqnum_ = GST_SEQNUM_INVALID;
   last_results_.reset();
   const Lock lock(sync_->mutex);
   figures_ = InferFigures{};
   latency_.clear();
-  completions_.clear();
-  forward_ns_ = 0;
+  take_up({});
   qos_.clear();
   pipeline_latency_ = 0;
   stats_posted_ = now_locked().ns;
-  shape_.reset();
-  warm_up_asked_ = warming_up_ = false;
+  live_frame_.reset();
+  warm_up_asked_ = warming_up_ = at_door_ = false;
 }
 
 void InferStream::clear() {
@@ -106,7 +107,6 @@ void InferStream::clear() {
 
 GstFlowReturn InferStream::chain(GstBuffer* raw) {
   BufferPtr buffer(raw);
-  bool counted = false;
   try {
     const StreamSettings settings = host_.settings();
     const Rules rules = rules_for(settings);
@@ -117,11 +117,10 @@ GstFlowReturn InferStream::chain(GstBuffer* raw) {
       if (flow == GST_FLOW_EOS) group_.reset();
       return flow;
     }
-    counted = true;
     if (rules.dropping() && skip_at_the_door(buffer, &flow)) return flow;
     return take_frame(std::move(buffer), settings.infer);
   } catch (...) {
-    return fail(std::current_exception(), counted);
+    return fail(std::current_exception());
   }
 }
 
@@ -166,6 +165,7 @@ GstFlowReturn InferStream::admit(const Rules& rules) {
   if (flow_ != GST_FLOW_OK) return flow_;
   if (end_queued_ || downstream_ended_) return GST_FLOW_EOS;
   ++figures_.frames_in;
+  at_door_ = true;
   return GST_FLOW_OK;
 }
 
@@ -198,6 +198,7 @@ bool InferStream::skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow) {
     item.buffer = std::move(buffer);
     item.arrival = now_locked();
     ++frames_queued_;
+    at_door_ = false;
     skip_item(item, reason, qos_.lateness(item.times.running), skipped);
     items_.push_back(std::move(item));
     tidy_skipped(skipped);
@@ -232,6 +233,7 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
   PreparedFrame prepared = input_.prepare(buffer.get(), settings);
   const image::Size size = prepared.geometry.network;
   const guint64 copied = prepared.geometry.direct ? 0 : guint64(3) * size.width * size.height;
+  const Stamp arrival = item.arrival;
   if (group_ && group_->size() != size) close_group();
   if (!group_) group_ = std::make_shared<InferGroup>(sync_, asked, size, next_window_++);
   {
@@ -239,7 +241,9 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
     figures_.prepare.add(age(begin, now_locked()));
     figures_.bytes_copied += copied;
   }
-  ask_for_warm_up(live_shape_of(engine->info(), size, settings));
+  LiveFrame live{prepared.geometry.plan.input, std::nullopt, asked};
+  if (prepared.geometry.direct) live.network = size;
+  ask_for_warm_up(engine, live);
   item.kind = Kind::frame;
   item.buffer = std::move(buffer);
   item.group = group_;
@@ -251,39 +255,63 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
     if (group_->views() == 0 || flow == GST_FLOW_EOS) group_.reset();
     return flow;
   }
-  group_->add(std::move(prepared.pixels));
+  group_->add(std::move(prepared.pixels), arrival);
   if (group_->complete()) close_group(true);
   return GST_FLOW_OK;
 }
 
 // Once a live stream knows what its frames look like; nothing is submitted until it is measured.
-void InferStream::ask_for_warm_up(const Da3Shape& shape) {
-  std::shared_ptr<Engine> engine;
+void InferStream::ask_for_warm_up(const std::shared_ptr<Engine>& engine, const LiveFrame& frame) {
   {
     const Lock lock(sync_->mutex);
-    if (live_) shape_ = shape;
+    if (live_) live_frame_ = frame;
     if (!live_ || !rules_.dropping() || warm_up_asked_) return;
     warm_up_asked_ = warming_up_ = true;
-    engine = engine_;
   }
-  if (host_.warm_up(std::move(engine), shape)) return;
+  const std::optional<Da3Shape> shape = live_shape(engine->info());
+  if (shape && host_.warm_up(engine, *shape)) return;
   warmed_up();
 }
 
+std::optional<Da3Shape> InferStream::live_shape(const Da3ModelInfo& model) const {
+  std::optional<LiveFrame> frame;
+  {
+    const Lock lock(sync_->mutex);
+    frame = live_frame_;
+  }
+  if (!frame) return std::nullopt;
+  const InferSettings& settings = frame->settings;
+  try {
+    const int res = settings.process_res > 0 ? settings.process_res : own_process_res(model);
+    const image::Size size =
+        frame->network ? *frame->network
+                       : image::plan_process_size(frame->displayed, res, settings.process_res_method).final;
+    return live_shape_of(model, size, settings);
+  } catch (const std::invalid_argument&) {
+    return std::nullopt;  // such frames are an error when they come
+  }
+}
+
 GstFlowReturn InferStream::append_buffer(Item item) {
+  Skipped skipped;
   {
     const Lock lock(sync_->mutex);
     if (flow_ != GST_FLOW_OK || downstream_ended_) return refused_with_lock();
+    const bool gap = item.kind == Kind::gap;
     items_.push_back(std::move(item));
     ++frames_queued_;
+    at_door_ = false;
+    if (gap) tidy_skipped(skipped);  // nothing else bounds them
   }
   sync_->changed.notify_all();
+  report(std::move(skipped));
   return GST_FLOW_OK;
 }
 
 // A frame that was counted meets a stream that has stopped in the meantime.
 GstFlowReturn InferStream::refused_with_lock() {
   const GstFlowReturn flow = flow_ != GST_FLOW_OK ? flow_ : GST_FLOW_EOS;
+  at_door_ = false;
   figures_.drop(flow == GST_FLOW_FLUSHING ? DropReason::flush
                 : flow == GST_FLOW_EOS    ? DropReason::refused
                                           : DropReason::error);
@@ -291,10 +319,11 @@ GstFlowReturn InferStream::refused_with_lock() {
 }
 
 // The frames before the error are inferred and pushed first; then the source side posts it.
-GstFlowReturn InferStream::fail(std::exception_ptr error, bool counted) {
+GstFlowReturn InferStream::fail(std::exception_ptr error) {
   close_group();
   Lock lock(sync_->mutex);
-  if (counted) figures_.drop(DropReason::error);
+  if (at_door_) figures_.drop(DropReason::error);
+  at_door_ = false;
   if (flow_ != GST_FLOW_OK) return flow_;
   Item item{};
   item.kind = Kind::failure;
@@ -432,7 +461,10 @@ gboolean InferStream::flush_start(GstEvent* event) {
     flow_ = GST_FLOW_FLUSHING;
   }
   sync_->changed.notify_all();
-  for (const auto& engine : engines()) engine->cancel(this);
+  // Passes that run are not waited for: a seek has to be quick, and their frames are gone all the same.
+  for (const auto& engine : engines()) {
+    if (!engine->cancel_waiting(this)) engine->cancel(this);
+  }
   gst_pad_pause_task(source_pad_);
   return forwarded;
 }

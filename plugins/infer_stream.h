@@ -68,8 +68,10 @@ class InferStream {
   // From the engine's worker thread: posted soon, by a thread of the stream.
   void mended(Da3ErrorCode code, std::string text);
   void warmed_up();
-  // What frames look like to the engine, once there has been one in a live stream.
-  std::optional<Da3Shape> live_shape() const;
+  // What frames look like to this model, once there has been one in a live stream.
+  std::optional<Da3Shape> live_shape(const Da3ModelInfo& model) const;
+  // Closes models that were replaced and of which no frame is left.
+  void close_retired();
 
   InferReadings readings() const;
   // What this element adds to the latency of a live stream, learned; 0 until known. `duration`: of one frame,
@@ -113,6 +115,20 @@ class InferStream {
     std::vector<BufferPtr> buffers;
     std::vector<std::shared_ptr<InferGroup>> groups;
   };
+  // A frame of a live stream, as far as its size for a network depends on it.
+  struct LiveFrame {
+    image::Size displayed;               // before the resize
+    std::optional<image::Size> network;  // it has the network's size already
+    InferSettings settings;
+  };
+  // What requests cost depends on: what is learned of one workload says nothing about another.
+  struct Workload {
+    const void* engine = nullptr;
+    image::Size size;
+    guint views = 0;
+    bool use_ray_pose = false;
+    bool operator==(const Workload&) const = default;
+  };
   // How frames are treated at the moment, from settings and liveness.
   struct Rules {
     DropPolicy policy = DropPolicy::never;
@@ -128,7 +144,7 @@ class InferStream {
   GstFlowReturn take_frame(BufferPtr buffer, InferSettings settings);
   GstFlowReturn append_buffer(Item item);
   GstFlowReturn refused_with_lock();
-  GstFlowReturn fail(std::exception_ptr error, bool counted);
+  GstFlowReturn fail(std::exception_ptr error);
   void describe(Item& item, GstBuffer* buffer) const;
   bool skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow);
   void close_group(bool newer_wins = false);
@@ -140,12 +156,17 @@ class InferStream {
   void drop_items(DropReason reason);
   void open_for_buffers();
   bool upstream_is_live() const;
-  void ask_for_warm_up(const Da3Shape& shape);
+  void ask_for_warm_up(const std::shared_ptr<Engine>& engine, const LiveFrame& frame);
 
   // The line (infer_line.cc). With the lock held unless said.
   void pump();  // without
   void submit_next(Lock& lock, Skipped& skipped);
-  void register_stream(Lock& lock, const InferGroup& group);
+  void register_stream(Lock& lock, Engine& engine, const InferGroup& group);
+  void ask_for_cost(Lock& lock, Engine& engine, const InferGroup& group);
+  static Workload workload_of(const Engine& engine, const InferGroup& group);
+  void take_up(const Workload& workload);
+  void estimate_forward();
+  bool given_up(const InferGroup& group) const;
   bool line_blocked() const;
   struct Ahead {
     guint with_engine = 0, done = 0;  // groups that are submitted, and that wait to be pushed
@@ -174,6 +195,8 @@ class InferStream {
   void push_skipped(Item item);
   void push_expired(Item item);
   void push_gap_event(const FrameTimes& times);
+  void push_end();
+  GstEvent* of_segment(GstEvent* event) const;
   void push_buffer(BufferPtr buffer, const Item& item);
   void answer(GstQuery* query);
   void learn(const InferGroup& group, const Da3ResultData& data);
@@ -199,16 +222,16 @@ class InferStream {
   std::deque<std::shared_ptr<InferGroup>> waiting_;  // complete and not submitted
   guint frames_queued_ = 0;                          // items that are frames and still to be accounted for
   bool in_hand_ = false;                             // one more of them is with the task
+  bool at_door_ = false;                             // and one with the sink pad's thread
   Rules rules_;
   bool live_ = false, live_known_ = false;
   bool warming_up_ = false;
-  std::optional<Da3Shape> shape_;  // of the frames of a live stream
+  std::optional<LiveFrame> live_frame_;  // the latest
   bool warm_up_asked_ = false;
   guint cap_ = 1;  // items that the engine puts together at most, as far as it knows
   const void* registered_with_ = nullptr;
   gint64 registered_interval_ = 0;
   guint registered_most_ = 0;
-  guint submitted_ = 0;
   GstFlowReturn flow_ = GST_FLOW_FLUSHING;
   bool end_queued_ = false;        // EOS has been accepted: no buffer follows
   bool downstream_ended_ = false;  // downstream wants no more buffers before the next segment
@@ -218,7 +241,11 @@ class InferStream {
   InferFigures figures_;
   LatencyEstimate latency_;
   Rate completions_;
-  gint64 forward_ns_ = 0;  // shortest of the recent forward passes
+  // Of the latest workload. Times of a pass: by the results, by the engine, and what follows: 0 = not known.
+  Workload workload_;
+  Samples passes_;
+  gint64 told_ns_ = 0, forward_ns_ = 0;
+  guint until_asked_ = 0;  // requests until the engine is asked again
   QosGate qos_;
   GstClockTime frame_duration_ = 0;    // by the caps
   GstClockTime pipeline_latency_ = 0;  // by the latest LATENCY event: so long a sink may hold a frame back
@@ -234,6 +261,7 @@ class InferStream {
   // Source pad's task only.
   bool discont_ = false;
   bool warned_partly_unusable_ = false;
+  guint32 segment_seqnum_ = GST_SEQNUM_INVALID;
   BufferPtr last_results_;  // an empty buffer that carries the metas of the last frame inferred
 };
 

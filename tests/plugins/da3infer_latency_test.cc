@@ -47,7 +47,7 @@ GST_START_TEST(a_frame_just_young_enough_is) {
 GST_END_TEST
 
 GST_START_TEST(what_expires_in_the_engine_is_a_late_frame_and_no_error) {
-  Infer infer("model=stub:expire-at=2 process-res=28 max-batch=1", Source::live);
+  Infer infer("model=stub:expire-at=2,single-us=1000 process-res=28 max-batch=1", Source::live);
   Tape tape(infer);
   infer.caps(56, 28);
   for (int i = 0; i < 4; ++i) {
@@ -62,7 +62,7 @@ GST_START_TEST(what_expires_in_the_engine_is_a_late_frame_and_no_error) {
 GST_END_TEST
 
 GST_START_TEST(what_expires_in_the_engine_can_pass) {
-  Infer infer("model=stub:expire-at=2 process-res=28 max-batch=1 on-drop=pass", Source::live);
+  Infer infer("model=stub:expire-at=2,single-us=1000 process-res=28 max-batch=1 on-drop=pass", Source::live);
   Tape tape(infer);
   infer.caps(56, 28);
   for (int i = 0; i < 3; ++i) {
@@ -94,6 +94,67 @@ GST_START_TEST(deadlines_reach_the_engine) {
   fail_unless_equals_int64(deadline("drop-policy=never", Source::live), 0);
   fail_unless(deadline("drop-policy=never max-latency=1000000000", Source::live) > 0);
   fail_unless_equals_int(stub_counters().last_flags, 0);
+}
+GST_END_TEST
+
+GST_START_TEST(a_deadline_counts_from_the_arrival_of_a_frame) {
+  Infer infer("model=stub: process-res=28 max-latency=3600000000000", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);  // after the warm-up, which counts for nobody
+  gst_buffer_unref(infer.pull());
+  MemoryHook resizing(MemoryHook::At::map, [&] { gst_test_clock_advance_time(clock, 1800 * GST_SECOND); });
+  GstBuffer* buffer = numbered_frame(56, 28, 1);
+  resizing.arm();
+  const gint64 before = g_get_monotonic_time() * 1000;
+  fail_unless_equals_int(infer.push(buffer), GST_FLOW_OK);
+  gst_buffer_unref(infer.pull());
+  const gint64 left = stub_counters().last_deadline_ns - before;
+  fail_unless(left > 1700 * gint64(GST_SECOND) && left < 1900 * gint64(GST_SECOND), "%" G_GINT64_FORMAT,
+              left);
+  gst_object_unref(clock);
+}
+GST_END_TEST
+
+GST_START_TEST(a_frame_that_took_too_long_to_resize_is_late) {
+  Infer infer("model=stub: process-res=28 max-latency=50000000", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  Tape tape(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  gst_buffer_unref(infer.pull());
+  MemoryHook resizing(MemoryHook::At::map, [&] { gst_test_clock_advance_time(clock, 51 * GST_MSECOND); });
+  GstBuffer* buffer = numbered_frame(56, 28, 1);
+  resizing.arm();
+  fail_unless_equals_int(infer.push(buffer), GST_FLOW_OK);
+  infer.push_numbered(56, 28, 2, 1);
+  expect_tape(tape, "0 gap1+40 2d");
+  fail_unless_equals_uint64(infer.drops("late"), 1);
+  gst_object_unref(clock);
+}
+GST_END_TEST
+
+GST_START_TEST(a_group_is_as_old_as_its_last_view) {
+  Infer infer("model=stub:single-us=1000 process-res=28 views=4", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  infer.caps(56, 28);
+  // The fourth view comes 120 ms after the first, which is more than the 100 ms that a frame may wait.
+  for (int i = 0; i < 8; ++i) {
+    infer.push_numbered(56, 28, i, 1);
+    gst_test_clock_advance_time(clock, 40 * GST_MSECOND);
+    for (int k = 0; i % 4 == 3 && k < 4; ++k) gst_buffer_unref(infer.pull());
+  }
+  // Views that wait for others in vain are not late when the stream ends.
+  infer.push_numbered(56, 28, 8, 2);
+  gst_test_clock_advance_time(clock, 10 * GST_SECOND);
+  infer.event(gst_event_new_eos());
+  infer.wait_eos();
+  fail_unless_equals_int(infer.received(), 10);
+  fail_unless_equals_uint64(infer.drops("late"), 0);
+  gst_object_unref(clock);
 }
 GST_END_TEST
 
@@ -143,6 +204,7 @@ GST_END_TEST
 GST_START_TEST(an_unchanging_service_time_posts_one_latency_message) {
   Infer infer("model=stub:queued-us=2000,inference-us=3000 process-res=28 max-batch=1 drop-policy=never",
               Source::live);
+  gst_harness_use_testclock(infer.harness);  // no time passes but what the stub says
   infer.caps(56, 28);
   for (int i = 0; i < 200; ++i) {
     infer.push_numbered(56, 28, i, 1);
@@ -151,6 +213,24 @@ GST_START_TEST(an_unchanging_service_time_posts_one_latency_message) {
   fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 5 * GST_MSECOND);
   fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 1);
   fail_unless_equals_uint64(infer.stat("latency-messages"), 1);
+}
+GST_END_TEST
+
+GST_START_TEST(latency_counts_from_the_arrival_of_a_frame) {
+  Infer infer("model=stub:queued-us=2000,inference-us=3000 process-res=28 max-batch=1 drop-policy=never",
+              Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  MemoryHook resizing(MemoryHook::At::map, [&] { gst_test_clock_advance_time(clock, 30 * GST_MSECOND); });
+  infer.caps(56, 28);
+  for (int i = 0; i < 20; ++i) {
+    GstBuffer* buffer = numbered_frame(56, 28, i);
+    resizing.arm();
+    fail_unless_equals_int(infer.push(buffer), GST_FLOW_OK);
+    gst_buffer_unref(infer.pull());
+  }
+  fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 35 * GST_MSECOND);
+  gst_object_unref(clock);
 }
 GST_END_TEST
 
@@ -232,12 +312,16 @@ static Suite* da3infer_latency_suite() {
   tcase_add_test(ages, what_expires_in_the_engine_is_a_late_frame_and_no_error);
   tcase_add_test(ages, what_expires_in_the_engine_can_pass);
   tcase_add_test(ages, deadlines_reach_the_engine);
+  tcase_add_test(ages, a_deadline_counts_from_the_arrival_of_a_frame);
+  tcase_add_test(ages, a_frame_that_took_too_long_to_resize_is_late);
+  tcase_add_test(ages, a_group_is_as_old_as_its_last_view);
   tcase_add_test(ages, the_engine_knows_the_stream_while_it_lives);
   tcase_add_test(ages, a_new_clock_makes_no_old_frames);
   suite_add_tcase(suite, ages);
 
   TCase* latency = tcase_create("latency");
   tcase_add_test(latency, an_unchanging_service_time_posts_one_latency_message);
+  tcase_add_test(latency, latency_counts_from_the_arrival_of_a_frame);
   tcase_add_test(latency, latency_is_no_more_than_what_the_user_allows);
   tcase_add_test(latency, a_warm_up_tells_the_latency_before_the_first_frame);
   tcase_add_test(latency, a_warm_up_that_fails_is_no_error);

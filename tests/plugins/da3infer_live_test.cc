@@ -2,8 +2,6 @@
 //
 // da3infer behind a live source: which frames are inferred when there are too many, what takes the place of
 // the others, quality of service. The engine computes when it is told to.
-#include <condition_variable>
-
 #include "infer_live.h"
 
 using namespace da3::testing;
@@ -225,21 +223,6 @@ GST_END_TEST
 
 namespace {
 
-struct Door {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool reached = false, open = false;
-};
-
-GstPadProbeReturn wait_at_door(GstPad*, GstPadProbeInfo*, gpointer user) {
-  auto* door = static_cast<Door*>(user);
-  std::unique_lock lock(door->mutex);
-  door->reached = true;
-  door->changed.notify_all();
-  door->changed.wait(lock, [door] { return door->open; });
-  return GST_PAD_PROBE_OK;
-}
-
 // Downstream stands still; 300 frames come. How many are inside then.
 guint64 inside_behind_a_blocked_downstream(const char* on_drop) {
   Infer infer(std::string("model=stub: process-res=28 max-batch=2 on-drop=") + on_drop, Source::live);
@@ -247,21 +230,23 @@ guint64 inside_behind_a_blocked_downstream(const char* on_drop) {
   gst_pad_add_probe(infer.harness->sinkpad, GST_PAD_PROBE_TYPE_BUFFER, wait_at_door, &door, nullptr);
   infer.caps(56, 28);
   infer.push_numbered(56, 28, 0, 1);
-  {
-    std::unique_lock lock(door.mutex);
-    door.changed.wait(lock, [&] { return door.reached; });
-  }
+  door.wait_reached();
   infer.push_numbered(56, 28, 1, 300);
   const guint64 inside = infer.stat("queue-level");
   infer.assert_accounts();
-  {
-    const std::lock_guard lock(door.mutex);
-    door.open = true;
-  }
-  door.changed.notify_all();
+  door.open();
   infer.event(gst_event_new_eos());
   infer.wait_eos();
   return inside;
+}
+
+GstBuffer* gap_frame(int number) {
+  GstBuffer* gap = gst_buffer_new();
+  GST_BUFFER_FLAG_SET(gap, GST_BUFFER_FLAG_GAP);
+  GST_BUFFER_PTS(gap) = GstClockTime(number) * kFrameTime;
+  GST_BUFFER_DURATION(gap) = kFrameTime;
+  GST_BUFFER_OFFSET(gap) = guint64(number);
+  return gap;
 }
 
 }  // namespace
@@ -270,6 +255,87 @@ GST_START_TEST(a_blocked_downstream_does_not_make_the_list_grow) {
   fail_unless(inside_behind_a_blocked_downstream("gap") <= 8 + 2);
   fail_unless(inside_behind_a_blocked_downstream("pass") <= 4 + 32 + 1);
   fail_unless(inside_behind_a_blocked_downstream("reuse") <= 4 + 32 + 1);
+}
+GST_END_TEST
+
+GST_START_TEST(frames_that_upstream_marked_as_gaps_do_not_make_the_list_grow) {
+  Infer infer(std::string(kBlocked) + "on-drop=pass", Source::live);
+  Tape tape(infer);
+  push_first(infer);
+  for (int i = 1; i < 300; ++i) fail_unless_equals_int(infer.push(gap_frame(i)), GST_FLOW_OK);
+  // Those that have waited longest give way: two in the line, and 32 that only wait for their turn.
+  fail_unless_equals_uint64(infer.stat("queue-level"), 2 + 32);
+  fail_unless_equals_uint64(infer.drops("overrun"), 300 - 2 - 32);
+  infer.assert_accounts();
+  stub().release(-1);
+  const std::string text = tape.read();
+  fail_unless(text.starts_with("0 gap1+" + std::to_string(40 * (300 - 2 - 32)) + " 267d- 268- "), "came: %s",
+              text.c_str());
+  fail_unless(text.ends_with(" 299-"), "came: %s", text.c_str());
+}
+GST_END_TEST
+
+GST_START_TEST(frames_marked_as_gaps_wait_like_others_if_nothing_may_be_lost) {
+  Infer infer(std::string(kBlocked) + "drop-policy=never", Source::live);
+  infer.caps(56, 28);
+  std::thread pusher([&] {
+    infer.push_numbered(56, 28, 0, 1);
+    for (int i = 1; i < 100; ++i) infer.push(gap_frame(i));
+  });
+  stub().wait_submitted(1);
+  fail_unless(infer.stat("queue-level") <= 2 + 1);
+  stub().release(-1);
+  pusher.join();
+  infer.event(gst_event_new_eos());
+  infer.wait_eos();
+  fail_unless_equals_int(infer.received(), 100);
+}
+GST_END_TEST
+
+GST_START_TEST(the_accounts_add_up_in_the_middle_of_a_frame) {
+  for (const Source source : {Source::file, Source::live}) {
+    Infer infer("model=stub: process-res=28", source);
+    infer.caps(56, 28);
+    MemoryHook resizing(MemoryHook::At::map, [&] {
+      infer.assert_accounts();
+      fail_unless_equals_uint64(infer.stat("queue-level"), 1);
+    });
+    for (int i = 0; i < 3; ++i) {
+      GstBuffer* buffer = numbered_frame(56, 28, i);
+      resizing.arm();
+      fail_unless_equals_int(infer.push(buffer), GST_FLOW_OK);
+      fail_unless_equals_int(resizing.runs(), i + 1);
+      gst_buffer_unref(infer.pull());
+    }
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(a_flush_does_not_wait_for_the_pass_that_runs) {
+  Infer infer("model=stub:");
+  infer.caps(28, 14);
+  Door door;  // the engine's thread stands there while it ends the request
+  MemoryHook giving_back(MemoryHook::At::unmap, [&] { door.pass(); });
+  const auto lent_frame = [](int number) {
+    GstBuffer* buffer = numbered_frame(28, 14, number);
+    mark_processed(buffer, 28, 14);
+    return buffer;
+  };
+  GstBuffer* lent = lent_frame(0);
+  giving_back.arm();
+  fail_unless_equals_int(infer.push(lent), GST_FLOW_OK);
+  door.wait_reached();
+  infer.event(gst_event_new_flush_start());
+  door.open();
+  infer.event(gst_event_new_flush_stop(TRUE));
+  restart_segment(infer);
+  fail_unless_equals_int(infer.push(lent_frame(1)), GST_FLOW_OK);
+  GstBuffer* buffer = infer.pull();
+  fail_unless_equals_uint64(GST_BUFFER_OFFSET(buffer), 1);
+  assert_depth_of(buffer, colour_of(1));
+  gst_buffer_unref(buffer);
+  fail_unless_equals_uint64(infer.drops("flush"), 1);
+  infer.bus.expect_no_error();
 }
 GST_END_TEST
 
@@ -293,11 +359,7 @@ GST_START_TEST(a_sink_that_holds_frames_back_does_not_slow_the_engine_down) {
   infer.push_numbered(56, 28, 6, 4);
   fail_unless_equals_uint64(infer.drops("overrun"), 3);
   fail_unless_equals_int(stub_counters().submitted, 6);
-  {
-    const std::lock_guard lock(door.mutex);
-    door.open = true;
-  }
-  door.changed.notify_all();
+  door.open();
   infer.event(gst_event_new_eos());
   infer.wait_eos();
   gst_object_unref(clock);
@@ -318,6 +380,71 @@ GST_START_TEST(what_downstream_gave_up_is_not_inferred) {
   expect_tape(tape, "0 gap1+120 4d");
   fail_unless_equals_int(stub_counters().submitted, 2);
   fail_unless_equals_uint64(infer.drops("qos"), 3);
+}
+GST_END_TEST
+
+GST_START_TEST(what_downstream_gave_up_while_it_waited_is_not_inferred) {
+  Infer infer(kBlocked, Source::live);
+  Tape tape(infer);
+  push_first(infer);
+  infer.push_numbered(56, 28, 1, 2);  // 2 waits in the line
+  send_qos(infer, 60 * GST_MSECOND, 0);
+  stub().release(1);
+  gst_buffer_unref(infer.pull());
+  infer.push_numbered(56, 28, 4, 1);
+  stub().release(-1);
+  expect_tape(tape, "0 1 gap2+40 4d");
+  fail_unless_equals_uint64(infer.drops("qos"), 1);
+  fail_unless_equals_int(stub_counters().submitted, 3);
+  GstBus* bus = gst_element_get_bus(infer.element);
+  GstMessage* message = gst_bus_pop_filtered(bus, GST_MESSAGE_QOS);
+  gint64 jitter = 0;
+  gst_message_parse_qos_values(message, &jitter, nullptr, nullptr);
+  fail_unless_equals_int64(jitter, 80 * GST_MSECOND);  // 160 ms are too late for frame 2
+  gst_message_unref(message);
+  gst_object_unref(bus);
+}
+GST_END_TEST
+
+GST_START_TEST(a_group_of_which_one_view_is_wanted_is_inferred) {
+  Infer infer(std::string(kBlocked) + "views=2", Source::live);
+  Tape tape(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 2);
+  stub().wait_submitted(1);
+  infer.push_numbered(56, 28, 2, 4);     // 4 and 5 wait in the line
+  send_qos(infer, 80 * GST_MSECOND, 0);  // 4 is too late with its 160 ms, 5 is not
+  stub().release(-1);
+  expect_tape(tape, "0 1 2 3 4 5");
+  fail_unless_equals_uint64(infer.drops("qos"), 0);
+}
+GST_END_TEST
+
+GST_START_TEST(a_slow_reader_of_messages_holds_up_nobody_else) {
+  Infer infer(std::string(kBlocked) + "max-latency=50000000", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  Tape tape(infer);
+  push_first(infer);
+  infer.push_numbered(56, 28, 1, 2);
+  Door door;
+  GstBus* bus = gst_element_get_bus(infer.element);
+  const GstBusSyncHandler handler = [](GstBus*, GstMessage* message, gpointer user) {
+    if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_QOS) static_cast<Door*>(user)->pass();
+    return GST_BUS_PASS;
+  };
+  gst_bus_set_sync_handler(bus, handler, &door, nullptr);
+  gst_test_clock_advance_time(clock, 60 * GST_MSECOND);
+  stub().release(1);
+  door.wait_reached();  // the task says that 2 is too old
+  infer.push_numbered(56, 28, 3, 1);
+  stub().wait_submitted(3);
+  door.open();
+  stub().release(-1);
+  expect_tape(tape, "0 1 gap2+40 3d");
+  gst_bus_set_sync_handler(bus, nullptr, nullptr, nullptr);
+  gst_object_unref(bus);
+  gst_object_unref(clock);
 }
 GST_END_TEST
 
@@ -407,6 +534,75 @@ GST_START_TEST(never_means_never_for_quality_too) {
 }
 GST_END_TEST
 
+// ---- sequence numbers
+// ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Begins a segment; the number that what follows in it must have.
+guint32 begin_segment(Infer& infer) {
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  GstEvent* event = gst_event_new_segment(&segment);
+  const guint32 number = gst_event_get_seqnum(event);
+  fail_unless(infer.event(event));
+  return number;
+}
+
+// Reads events up to the end of the stream; how many of `type` have this number, and none another one.
+int events_of(Infer& infer, GstEventType type, guint32 number) {
+  int count = 0;
+  for (bool end = false; !end;) {
+    GstEvent* event = gst_harness_pull_event(infer.harness);
+    fail_unless(event != nullptr, "EOS did not come");
+    end = GST_EVENT_TYPE(event) == GST_EVENT_EOS;
+    if (GST_EVENT_TYPE(event) == type) {
+      fail_unless_equals_int(int(gst_event_get_seqnum(event)), int(number));
+      ++count;
+    }
+    gst_event_unref(event);
+  }
+  return count;
+}
+
+}  // namespace
+
+GST_START_TEST(gaps_belong_to_their_segment) {
+  Infer infer(kBlocked, Source::live);
+  push_first(infer);
+  const guint32 number = begin_segment(infer);
+  infer.push_numbered(56, 28, 1, 5);
+  stub().release(-1);
+  infer.event(gst_event_new_eos());
+  fail_unless_equals_int(events_of(infer, GST_EVENT_GAP, number), 1);
+}
+GST_END_TEST
+
+GST_START_TEST(the_end_after_an_error_belongs_to_its_segment) {
+  Infer infer("model=stub:fail-at=1 process-res=28");
+  infer.caps(56, 28);
+  const guint32 number = begin_segment(infer);
+  infer.push(numbered_frame(56, 28, 0));
+  fail_unless_equals_int(events_of(infer, GST_EVENT_EOS, number), 1);
+  infer.bus.expect_one_error(GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED, "");
+}
+GST_END_TEST
+
+GST_START_TEST(the_end_that_downstream_brings_about_belongs_to_its_segment) {
+  Infer infer("model=stub:block=1 process-res=28");
+  Answer answer;
+  answer.flow = GST_FLOW_ERROR;
+  answer_with(infer, answer);
+  infer.caps(56, 28);
+  const guint32 number = begin_segment(infer);
+  infer.push_numbered(56, 28, 0, 2);
+  infer.event(gst_event_new_eos());
+  stub().release(-1);
+  fail_unless_equals_int(events_of(infer, GST_EVENT_EOS, number), 1);
+  infer.bus.expect_one_error(GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED, "");
+}
+GST_END_TEST
+
 static Suite* da3infer_live_suite() {
   Suite* suite = suite_create("da3infer-live");
   TCase* drops = tcase_create("drops");
@@ -425,17 +621,30 @@ static Suite* da3infer_live_suite() {
   tcase_add_test(drops, depth_of_another_size_is_not_used_again);
   tcase_add_test(drops, without_an_earlier_depth_there_is_none_to_use_again);
   tcase_add_test(drops, a_blocked_downstream_does_not_make_the_list_grow);
+  tcase_add_test(drops, frames_that_upstream_marked_as_gaps_do_not_make_the_list_grow);
+  tcase_add_test(drops, frames_marked_as_gaps_wait_like_others_if_nothing_may_be_lost);
+  tcase_add_test(drops, the_accounts_add_up_in_the_middle_of_a_frame);
+  tcase_add_test(drops, a_flush_does_not_wait_for_the_pass_that_runs);
   tcase_add_test(drops, a_sink_that_holds_frames_back_does_not_slow_the_engine_down);
   suite_add_tcase(suite, drops);
 
   TCase* quality = tcase_create("quality");
   tcase_add_test(quality, what_downstream_gave_up_is_not_inferred);
+  tcase_add_test(quality, what_downstream_gave_up_while_it_waited_is_not_inferred);
+  tcase_add_test(quality, a_group_of_which_one_view_is_wanted_is_inferred);
+  tcase_add_test(quality, a_slow_reader_of_messages_holds_up_nobody_else);
   tcase_add_test(quality, quality_messages_say_what_was_lost);
   tcase_add_test(quality, quality_is_forgotten_with_the_segment_the_flush_and_the_latency);
   tcase_add_test(quality, frames_without_timestamps_are_not_judged);
   tcase_add_test(quality, quality_events_go_on_upstream);
   tcase_add_test(quality, never_means_never_for_quality_too);
   suite_add_tcase(suite, quality);
+
+  TCase* numbers = tcase_create("sequence numbers");
+  tcase_add_test(numbers, gaps_belong_to_their_segment);
+  tcase_add_test(numbers, the_end_after_an_error_belongs_to_its_segment);
+  tcase_add_test(numbers, the_end_that_downstream_brings_about_belongs_to_its_segment);
+  suite_add_tcase(suite, numbers);
   return suite;
 }
 

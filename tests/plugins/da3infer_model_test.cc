@@ -22,22 +22,23 @@ class Messages {
   // "load start; load continue 25 %; ..." of the progress messages so far.
   std::string progress() {
     std::string text;
-    while (GstMessage* message = gst_bus_pop_filtered(bus_, GST_MESSAGE_PROGRESS)) {
-      add(text, message);
-      gst_message_unref(message);
-    }
+    while (GstMessage* message = gst_bus_pop_filtered(bus_, kTypes)) take(text, message);
     return text;
   }
   // Waits for the end of a step.
   std::string wait_progress(const char* end) {
     std::string text;
     while (text.find(end) == std::string::npos) {
-      GstMessage* message = gst_bus_timed_pop_filtered(bus_, 60 * GST_SECOND, GST_MESSAGE_PROGRESS);
+      GstMessage* message = gst_bus_timed_pop_filtered(bus_, 60 * GST_SECOND, kTypes);
       fail_unless(message != nullptr, "'%s' did not come, but: %s", end, text.c_str());
-      add(text, message);
-      gst_message_unref(message);
+      take(text, message);
     }
     return text;
+  }
+  // Warnings and errors that came in between.
+  int complaints() {
+    progress();
+    return complaints_;
   }
   // The next one but for the plan of a model.
   GstMessage* element_message() {
@@ -49,6 +50,17 @@ class Messages {
   }
 
  private:
+  static constexpr auto kTypes =
+      GstMessageType(GST_MESSAGE_PROGRESS | GST_MESSAGE_WARNING | GST_MESSAGE_ERROR);
+
+  void take(std::string& text, GstMessage* message) {
+    if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_PROGRESS) {
+      add(text, message);
+    } else {
+      ++complaints_;
+    }
+    gst_message_unref(message);
+  }
   static void add(std::string& text, GstMessage* message) {
     GstProgressType type;
     gchar *code = nullptr, *words = nullptr;
@@ -59,6 +71,7 @@ class Messages {
     g_free(words);
   }
   GstBus* bus_;
+  int complaints_ = 0;
 };
 
 std::string text_property(Infer& infer, const char* name) {
@@ -76,7 +89,7 @@ void set_model(Infer& infer, const char* model) {
 // Waits until active-model is `name`.
 class ActiveModel {
  public:
-  explicit ActiveModel(Infer& infer) : infer_(infer) {
+  explicit ActiveModel(Infer& infer) : infer_(infer), name_(text_property(infer, "active-model")) {
     handler_ = g_signal_connect(infer.element, "notify::active-model", G_CALLBACK(changed), this);
   }
   ~ActiveModel() { g_signal_handler_disconnect(infer_.element, handler_); }
@@ -214,8 +227,7 @@ GST_START_TEST(the_last_of_several_wishes_counts) {
   stub().wait_opening(1);
   set_model(infer, "stub:missing");
   set_model(infer, "stub:name=three");
-  stub().release_opens(-1);
-  active.wait("three");
+  active.wait("three");  // nobody waits for the load of two to end
   infer.push_numbered(56, 28, 0, 1);
   fail_unless_equals_string(model_of(infer.pull()).c_str(), "three");
   fail_if(infer.bus.pop(GST_MESSAGE_WARNING).found, "a wish that was taken back");
@@ -228,11 +240,12 @@ GST_START_TEST(a_wish_can_be_taken_back) {
   infer.caps(56, 28);
   set_model(infer, "stub:name=two,open-block=1");
   stub().wait_opening(1);
-  set_model(infer, "stub:name=one");
-  stub().release_opens(-1);
   Messages messages(infer);
-  messages.wait_progress("load complete Loaded stub:name=two");
+  messages.progress();
+  set_model(infer, "stub:name=one");
+  messages.wait_progress("load canceled stub:name=two");
   messages.wait_progress("load complete Loaded stub:name=one");
+  fail_unless_equals_int(messages.complaints(), 0);  // what is called off is no failure
   for (int i = 0; i < 5; ++i) {
     infer.push_numbered(56, 28, i, 1);
     fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
@@ -260,14 +273,198 @@ GST_START_TEST(stopping_while_another_model_loads) {
   gst_buffer_unref(infer.pull());
   set_model(infer, "stub:name=two,open-block=1");
   stub().wait_opening(1);
-  std::thread stopper([&] { gst_element_set_state(infer.element, GST_STATE_READY); });
+  Messages messages(infer);
+  messages.progress();
+  fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  messages.wait_progress("load canceled stub:name=two");
+  fail_unless_equals_int(messages.complaints(), 0);  // what is called off is no failure
   stub().release_opens(-1);
-  stopper.join();
   // What was wished for is there at the next start.
   fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_PAUSED), GST_STATE_CHANGE_SUCCESS);
   fail_unless_equals_string(text_property(infer, "active-model").c_str(), "two");
   fail_unless_equals_int(stub_counters().engines_alive, 1);
   infer.restarted = true;
+}
+GST_END_TEST
+
+GST_START_TEST(a_model_is_not_measured_on_when_another_one_is_wanted) {
+  Infer infer("model=stub:name=one process-res=28", Source::live);
+  ActiveModel active(infer);
+  Messages messages(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  gst_buffer_unref(infer.pull());
+  messages.progress();
+  set_model(infer, "stub:name=two,warm-block=1");
+  messages.wait_progress("warm-up start");
+  set_model(infer, "stub:name=three");
+  active.wait("three");
+  fail_unless(messages.progress().find("warm-up canceled") != std::string::npos);
+  fail_unless_equals_int(messages.complaints(), 0);  // what is called off is no failure
+}
+GST_END_TEST
+
+GST_START_TEST(frames_flow_before_anything_is_measured_while_another_model_loads) {
+  Infer infer("model=stub:name=one process-res=28", Source::live);
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  set_model(infer, "stub:name=two,open-block=1");
+  stub().wait_opening(1);
+  for (int i = 0; i < 5; ++i) {
+    infer.push_numbered(56, 28, i, 1);
+    fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+  }
+  fail_unless_equals_uint64(infer.stat("frames-dropped"), 0);
+  fail_unless_equals_int(stub_counters().warm_ups, 0);
+  stub().release_opens(-1);
+  active.wait("two");
+  fail_unless_equals_int(stub_counters().warm_ups, 1);  // of the new one, by frames that came meanwhile
+  infer.push_numbered(56, 28, 5, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "two");
+}
+GST_END_TEST
+
+GST_START_TEST(a_replaced_model_is_closed_without_another_frame) {
+  Infer infer("model=stub:name=one process-res=28");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 3);
+  for (int i = 0; i < 3; ++i) gst_buffer_unref(infer.pull());
+  set_model(infer, "stub:name=two");
+  active.wait("two");
+  fail_unless_equals_int(stub_counters().engines_alive, 1);
+  // With its last frame, although that stays in downstream's hands.
+  stub().reset();
+  set_model(infer, "stub:name=three,block=1");
+  active.wait("three");
+  infer.push_numbered(56, 28, 3, 1);
+  stub().wait_submitted(1);
+  set_model(infer, "stub:name=four");
+  active.wait("four");
+  fail_unless_equals_int(stub_counters().engines_alive, 2);
+  stub().release(-1);
+  GstBuffer* last = infer.pull();
+  fail_unless_equals_int(stub_counters().engines_alive, 1);
+  assert_depth_of(last, colour_of(3));
+  gst_buffer_unref(last);
+}
+GST_END_TEST
+
+GST_START_TEST(the_model_in_use_is_the_one_written_last) {
+  Infer infer("model=stub:name=m0 process-res=28");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  std::vector<std::thread> writers;
+  for (int t = 0; t < 4; ++t) {
+    writers.emplace_back([&infer, t] {
+      for (int i = 0; i < 50; ++i) {
+        set_model(infer, ("stub:name=m" + std::to_string((3 * t + 5 * i) % 7)).c_str());
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  const std::string model = text_property(infer, "model");
+  // Whatever is still to be loaded is this one; a wish after it shows that nothing else came behind.
+  active.wait(model.substr(model.find("=") + 1).c_str());
+  set_model(infer, "stub:name=last");
+  active.wait("last");
+  fail_unless_equals_string(text_property(infer, "model").c_str(), "stub:name=last");
+  infer.bus.expect_no_error();
+}
+GST_END_TEST
+
+// ---- ages, by default three forward passes
+// ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+// The time that the engine is given for frame `number`, and whether it may give up when that is over.
+struct Given {
+  double seconds;
+  bool may_expire;
+};
+
+Given push_and_see(Infer& infer, int number) {
+  const gint64 before = g_get_monotonic_time() * 1000;
+  infer.push_numbered(56, 28, number, 1);
+  gst_buffer_unref(infer.pull());
+  const Da3StubCounters counters = stub_counters();
+  return {double(counters.last_deadline_ns - before) / 1e9,
+          (counters.last_flags & DA3_REQUEST_DROP_EXPIRED) != 0};
+}
+
+}  // namespace
+
+GST_START_TEST(a_slower_model_is_given_its_time) {
+  Infer infer("model=stub:name=one,single-us=1000 process-res=28", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  for (int i = 0; i < 20; ++i) {
+    const Given given = push_and_see(infer, i);
+    fail_unless(given.may_expire && given.seconds < 1, "%g s", given.seconds);
+  }
+  // Two seconds a pass, as was measured before it took over.
+  set_model(infer, "stub:name=two,single-us=2000000");
+  active.wait("two");
+  const Given given = push_and_see(infer, 20);
+  fail_unless(given.may_expire && given.seconds > 5.5 && given.seconds < 7, "%g s", given.seconds);
+}
+GST_END_TEST
+
+GST_START_TEST(a_model_of_unknown_speed_computes_its_first_frame) {
+  Infer infer("model=stub:name=one process-res=28", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  fail_if(push_and_see(infer, 0).may_expire);
+  for (int i = 1; i < 20; ++i) fail_unless(push_and_see(infer, i).may_expire);
+  set_model(infer, "stub:name=two,inference-us=2000000");
+  active.wait("two");
+  fail_if(push_and_see(infer, 20).may_expire);
+  const Given given = push_and_see(infer, 21);
+  fail_unless(given.may_expire && given.seconds > 5.5 && given.seconds < 7, "%g s", given.seconds);
+}
+GST_END_TEST
+
+GST_START_TEST(frames_of_another_size_have_a_time_of_their_own) {
+  Infer infer("model=stub: process-res=28", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  infer.caps(56, 28);
+  for (int i = 0; i < 3; ++i) push_and_see(infer, i);
+  g_object_set(infer.element, "process-res", 42, nullptr);
+  fail_if(push_and_see(infer, 3).may_expire, "by the time of smaller ones");
+  fail_unless(push_and_see(infer, 4).may_expire);
+  g_object_set(infer.element, "max-latency", guint64(GST_SECOND), "process-res", 56, nullptr);
+  fail_unless(push_and_see(infer, 5).may_expire, "what the user says holds from the first frame on");
+}
+GST_END_TEST
+
+GST_START_TEST(what_expires_shows_that_passes_take_longer) {
+  const std::string settings = "model=stub:single-us=2000000 process-res=28 on-drop=pass";
+  Infer infer(settings, Source::live);
+  gst_harness_use_testclock(infer.harness);
+  infer.caps(56, 28);
+  // Another model is loaded all the time, so that nothing is measured: only its own passes of 1 ms are known.
+  set_model(infer, "stub:open-block=1");
+  stub().wait_opening(1);
+  push_and_see(infer, 0);
+  Given given = push_and_see(infer, 1);
+  fail_unless(given.may_expire && given.seconds < 1, "%g s", given.seconds);
+  {
+    Infer other(settings, Source::live);  // has the same engine measured
+    other.caps(56, 28);
+    push_and_see(other, 0);
+  }
+  given = push_and_see(infer, 2);
+  fail_unless(given.may_expire && given.seconds < 1, "%g s", given.seconds);
+  stub().expire(1);
+  infer.push_numbered(56, 28, 3, 1);
+  GstBuffer* expired = infer.pull();
+  fail_if(has_tensor(expired, GST_DA3_TENSOR_DEPTH));
+  gst_buffer_unref(expired);
+  given = push_and_see(infer, 4);
+  fail_unless(given.may_expire && given.seconds > 5.5 && given.seconds < 7, "%g s", given.seconds);
 }
 GST_END_TEST
 
@@ -569,6 +766,56 @@ GST_START_TEST(every_fault_at_every_place_of_a_batch) {
 }
 GST_END_TEST
 
+namespace {
+
+// The same for a request that the engine does not take: it never gets into the batch.
+void refusal_in_a_batch(int at, int streams) {
+  stub().reset();
+  const std::string model =
+      "model=stub:block=1,refuse-at=" + std::to_string(at) + " process-res=28 max-batch=4";
+  std::vector<std::unique_ptr<Infer>> infers;
+  for (int i = 0; i < streams; ++i) {
+    infers.push_back(std::make_unique<Infer>(model));
+    infers.back()->caps(56, 28);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const GstFlowReturn flow = infers[i % streams]->push(numbered_frame(56, 28, i / streams));
+    // What comes behind the refused one may hear of it already.
+    const bool may_know = streams == 1 && i >= at;
+    fail_unless(flow == GST_FLOW_OK || (may_know && flow == GST_FLOW_ERROR), "frame %d: %s", i,
+                gst_flow_get_name(flow));
+  }
+  stub().release(-1);
+  for (int i = 0; i < streams; ++i) {
+    Infer& infer = *infers[i];
+    const bool hit = streams == 1 || i == at - 1;
+    if (!hit) {
+      infer.push_numbered(56, 28, 1, 1);
+      infer.event(gst_event_new_eos());
+    }
+    infer.wait_eos();
+    const int good = hit ? (streams == 1 ? at - 1 : 0) : 2;
+    fail_unless_equals_int(infer.received(), good);
+    if (hit) infer.bus.expect_one_error(GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS, "refuses");
+    infer.bus.expect_no_error();
+    infer.assert_accounts();
+    fail_unless_equals_uint64(infer.drops("error"), infer.stat("frames-in") - guint64(good));
+    fail_unless(infer.drops("error") >= (hit ? 1 : 0));
+    fail_unless_equals_uint64(infer.stat("queue-level"), 0);
+  }
+  infers.clear();
+  fail_unless_equals_int(stub_counters().results_alive, 0);
+}
+
+}  // namespace
+
+GST_START_TEST(a_refusal_at_every_place_of_a_batch) {
+  for (int at = 1; at <= 4; ++at) {
+    for (const int streams : {1, 4}) refusal_in_a_batch(at, streams);
+  }
+}
+GST_END_TEST
+
 GST_START_TEST(faults_that_are_none_lose_nothing) {
   for (const char* fault : {"some-nan-at", "halve-at", "expire-at"}) {
     for (int at = 1; at <= 4; ++at) {
@@ -604,9 +851,20 @@ static Suite* da3infer_model_suite() {
   tcase_add_test(changes, a_wish_can_be_taken_back);
   tcase_add_test(changes, the_same_model_is_not_loaded_again);
   tcase_add_test(changes, stopping_while_another_model_loads);
+  tcase_add_test(changes, a_model_is_not_measured_on_when_another_one_is_wanted);
+  tcase_add_test(changes, frames_flow_before_anything_is_measured_while_another_model_loads);
+  tcase_add_test(changes, a_replaced_model_is_closed_without_another_frame);
+  tcase_add_test(changes, the_model_in_use_is_the_one_written_last);
   tcase_add_test(changes, flush_while_two_models_are_at_work);
   tcase_add_test(changes, a_hundred_models_in_a_row);
   suite_add_tcase(suite, changes);
+
+  TCase* ages = tcase_create("ages");
+  tcase_add_test(ages, a_slower_model_is_given_its_time);
+  tcase_add_test(ages, a_model_of_unknown_speed_computes_its_first_frame);
+  tcase_add_test(ages, frames_of_another_size_have_a_time_of_their_own);
+  tcase_add_test(ages, what_expires_shows_that_passes_take_longer);
+  suite_add_tcase(suite, ages);
 
   TCase* progress = tcase_create("progress");
   tcase_add_test(progress, loading_is_told_step_by_step);
@@ -628,6 +886,7 @@ static Suite* da3infer_model_suite() {
   TCase* faults = tcase_create("faults");
   tcase_set_timeout(faults, 60);
   tcase_add_test(faults, every_fault_at_every_place_of_a_batch);
+  tcase_add_test(faults, a_refusal_at_every_place_of_a_batch);
   tcase_add_test(faults, faults_that_are_none_lose_nothing);
   tcase_add_test(faults, a_slow_engine_loses_nothing);
   suite_add_tcase(suite, faults);

@@ -901,6 +901,7 @@ GST_END_TEST
 
 GST_START_TEST(latency_is_learned) {
   Infer infer("model=stub:queued-us=1000 process-res=28 views=3 max-batch=1 drop-policy=never", Source::live);
+  gst_harness_use_testclock(infer.harness);  // no time passes but what the stub says
   infer.caps(56, 28);
   gst_harness_set_upstream_latency(infer.harness, 5 * GST_MSECOND);
   // Unknown yet, but the first of three views waits for two more frames of 40 ms.
@@ -909,6 +910,47 @@ GST_START_TEST(latency_is_learned) {
   for (int i = 0; i < 12; ++i) gst_buffer_unref(infer.pull());
   // The stub says 1 ms in its queue and 1 ms of forward pass.
   fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 87 * GST_MSECOND);
+}
+GST_END_TEST
+
+namespace {
+
+// A live source that can hold back frames for 20 ms.
+gboolean answer_latency(GstPad* pad, GstObject* parent, GstQuery* query) {
+  if (GST_QUERY_TYPE(query) != GST_QUERY_LATENCY) return gst_pad_query_default(pad, parent, query);
+  gst_query_set_latency(query, TRUE, 5 * GST_MSECOND, 20 * GST_MSECOND);
+  return TRUE;
+}
+
+void expect_latency(Infer& infer, GstClockTime min, GstClockTime max) {
+  GstQuery* query = gst_query_new_latency();
+  fail_unless(gst_pad_peer_query(infer.harness->sinkpad, query));
+  gboolean live = FALSE;
+  GstClockTime found_min = 0, found_max = 0;
+  gst_query_parse_latency(query, &live, &found_min, &found_max);
+  gst_query_unref(query);
+  fail_unless(live);
+  fail_unless_equals_uint64(found_min, min);
+  fail_unless_equals_uint64(found_max, max);
+}
+
+}  // namespace
+
+GST_START_TEST(a_latency_that_ends_upstream_ends_here) {
+  const std::string rated = rgb_caps(56, 28);
+  const size_t rate = rated.find("25/1");
+  for (const std::string& caps : {rated, std::string(rated).replace(rate, 4, "0/1")}) {
+    Infer infer("model=stub:queued-us=1000 process-res=28 max-batch=2 drop-policy=never", Source::live);
+    gst_harness_use_testclock(infer.harness);
+    gst_pad_set_query_function(infer.harness->srcpad, answer_latency);
+    infer.caps(caps);
+    // Four frames fit into the list, which is a time if that of a frame is known.
+    const bool known = caps == rated;
+    expect_latency(infer, 5 * GST_MSECOND, known ? 20 * GST_MSECOND + 4 * kFrameTime : 20 * GST_MSECOND);
+    infer.push_numbered(56, 28, 0, 4);
+    for (int i = 0; i < 4; ++i) gst_buffer_unref(infer.pull());
+    expect_latency(infer, 7 * GST_MSECOND, known ? 20 * GST_MSECOND + 4 * kFrameTime : 22 * GST_MSECOND);
+  }
 }
 GST_END_TEST
 
@@ -1200,6 +1242,7 @@ static Suite* da3infer_suite() {
   tcase_add_test(events, drain_waits_for_the_frames_before_it);
   tcase_add_test(events, allocation_is_what_downstream_says_with_room_for_our_frames);
   tcase_add_test(events, latency_is_learned);
+  tcase_add_test(events, a_latency_that_ends_upstream_ends_here);
   tcase_add_test(events, caps_pass_through_both_ways);
   suite_add_tcase(suite, events);
 

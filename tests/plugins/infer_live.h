@@ -3,6 +3,8 @@
 // da3infer behind a live source, on an engine that computes when it is told to, and what came out of it.
 #pragma once
 
+#include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -97,6 +99,90 @@ inline void send_qos(Infer& infer, GstClockTimeDiff jitter, GstClockTime timesta
       infer.harness, gst_event_new_qos(jitter > 0 ? GST_QOS_TYPE_UNDERFLOW : GST_QOS_TYPE_OVERFLOW,
                                        jitter > 0 ? 2.0 : 0.5, jitter, timestamp));
 }
+
+// Where a thread stands until the test lets it go on.
+struct Door {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool reached = false, is_open = false;
+
+  void pass() {
+    std::unique_lock lock(mutex);
+    reached = true;
+    changed.notify_all();
+    changed.wait(lock, [this] { return is_open; });
+  }
+  void wait_reached() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return reached; });
+  }
+  void open() {
+    {
+      const std::lock_guard lock(mutex);
+      is_open = true;
+    }
+    changed.notify_all();
+  }
+};
+
+inline GstPadProbeReturn wait_at_door(GstPad*, GstPadProbeInfo*, gpointer door) {
+  static_cast<Door*>(door)->pass();
+  return GST_PAD_PROBE_OK;
+}
+
+// Runs a function of the test once, when system memory is mapped or unmapped the next time after arm(): in
+// the middle of the resize of a frame, or when the engine gives a lent one back.
+class MemoryHook {
+ public:
+  enum class At { map, unmap };
+  MemoryHook(At at, std::function<void()> run) : at_(at), run_(std::move(run)) {
+    static GstAllocator* allocator = nullptr;  // for good: other threads may be in its functions at any time
+    if (!allocator) {
+      allocator = gst_allocator_find(nullptr);
+      original() = {allocator->mem_map, allocator->mem_unmap};
+      allocator->mem_map = map;
+      allocator->mem_unmap = unmap;
+    }
+    fail_unless(current().exchange(this) == nullptr, "one at a time");
+  }
+  ~MemoryHook() { current() = nullptr; }
+  MemoryHook(const MemoryHook&) = delete;
+  MemoryHook& operator=(const MemoryHook&) = delete;
+  void arm() { armed_ = true; }
+  int runs() const { return runs_; }
+
+ private:
+  struct Functions {
+    GstMemoryMapFunction map;
+    GstMemoryUnmapFunction unmap;
+  };
+  static Functions& original() {
+    static Functions functions{};
+    return functions;
+  }
+  static std::atomic<MemoryHook*>& current() {
+    static std::atomic<MemoryHook*> hook{nullptr};
+    return hook;
+  }
+  void hit(At at) {
+    if (at != at_ || !armed_.exchange(false)) return;
+    ++runs_;
+    run_();
+  }
+  static gpointer map(GstMemory* memory, gsize size, GstMapFlags flags) {
+    if (MemoryHook* hook = current()) hook->hit(At::map);
+    return original().map(memory, size, flags);
+  }
+  static void unmap(GstMemory* memory) {
+    if (MemoryHook* hook = current()) hook->hit(At::unmap);
+    original().unmap(memory);
+  }
+
+  const At at_;
+  const std::function<void()> run_;
+  std::atomic<bool> armed_{false};
+  std::atomic<int> runs_{0};
+};
 
 inline void restart_segment(Infer& infer) {
   GstSegment segment;

@@ -152,6 +152,7 @@ class Stream {
   // A flushing seek, from any other thread.
   void seek() {
     const std::lock_guard life(life_mutex_);
+    balance();  // while the other thread pushes
     seeking_ = true;
     gst_pad_push_event(upstream_, gst_event_new_flush_start());
     const std::lock_guard lock(mutex_);  // the pusher has noticed
@@ -209,6 +210,20 @@ class Stream {
     gst_pad_set_active(upstream_, FALSE);
     gst_pad_set_active(downstream_, FALSE);
     account();
+  }
+
+  // At any moment every frame is out, dropped or inside.
+  void balance() {
+    GstStructure* stats = nullptr;
+    g_object_get(element_, "stats", &stats, nullptr);
+    const guint64 in = number_in(stats, "frames-in"), out = number_in(stats, "frames-out");
+    const guint64 dropped = number_in(stats, "frames-dropped");
+    guint inside = 0;
+    check(gst_structure_get_uint(stats, "queue-level", &inside), "no statistic queue-level");
+    gst_structure_free(stats);
+    check(in == out + dropped + inside, std::to_string(in) + " in, but " + std::to_string(out) + " out, " +
+                                            std::to_string(dropped) + " dropped and " +
+                                            std::to_string(inside) + " inside");
   }
 
   // Every frame of this life of the element.
@@ -296,9 +311,7 @@ class Stream {
     query = gst_query_new_latency();
     gst_pad_peer_query(downstream_, query);
     gst_query_unref(query);
-    GstStructure* stats = nullptr;
-    g_object_get(element_, "stats", &stats, nullptr);
-    gst_structure_free(stats);
+    balance();
   }
 
   // Frames after a seek have nothing to do with those before it.
