@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <map>
@@ -192,6 +193,61 @@ TEST_SUITE("taking out") {
   TEST_CASE("of nothing") {
     BatchFormer former;
     CHECK(former.remove([](const Item&) { return true; }).empty());
+    const da3::Client stranger;
+    CHECK(former.abandon(&stranger, &kA).empty());
+  }
+
+  TEST_CASE("abandoned: what waits is out, what runs is told apart, what comes later is served") {
+    BatchFormer former;
+    for (intptr_t n = 1; n <= 4; ++n) former.push(make_item(n % 2 ? &kA : &kB, n, 4));
+    const auto work = former.next();
+    REQUIRE(work.batch.size() == 4);
+    const da3::Client* const client = work.batch.front().client;
+    former.push(make_item(&kA, 5));
+    former.push(make_item(&kB, 6));
+    CHECK(numbers(former.abandon(client, &kA)) == Numbers{5});
+    CHECK(former.counters().cancelled == 1);
+    CHECK(former.counters().running == 4);
+    former.push(make_item(&kA, 7));
+    const std::vector<bool> cancelled = former.finished(work.batch, former.now(), 5, 0, false);
+    for (size_t i = 0; i < 4; ++i) CHECK(cancelled[i] == (work.batch[i].stream == &kA));
+    CHECK(former.counters().completed == 2);
+    CHECK(former.counters().cancelled == 3);
+    auto later = numbers(next(former));
+    std::sort(later.begin(), later.end());
+    CHECK(later == Numbers{6, 7});
+    CHECK(former.counters().completed == 4);
+  }
+
+  TEST_CASE("of another user nothing is abandoned, and a stream that has ended can be") {
+    BatchFormer former;
+    da3::Client other;
+    former.stream_begin(make_item(&kA, 0).client, &kA, {});
+    former.push(make_item(&kA, 1));
+    const auto work = former.next();
+    CHECK(former.abandon(&other, &kA).empty());
+    former.stream_end(work.batch.front().client, &kA);
+    CHECK(former.abandon(work.batch.front().client, &kB).empty());
+    CHECK(former.abandon(work.batch.front().client, &kA).empty());
+    CHECK(former.finished(work.batch, former.now(), 5, 0, true) == std::vector<bool>{true});
+    CHECK(former.counters().cancelled == 1);
+    CHECK(former.counters().failed == 0);
+  }
+
+  TEST_CASE("before another try, what was abandoned leaves the batch") {
+    BatchFormer former;
+    for (intptr_t n = 1; n <= 4; ++n) former.push(make_item(n % 2 ? &kA : &kB, n, 4));
+    auto work = former.next();
+    CHECK(former.take_abandoned(&work.batch).empty());
+    CHECK(work.batch.size() == 4);
+    former.abandon(work.batch.front().client, &kA);
+    for (const Item& item : former.take_abandoned(&work.batch)) CHECK(item.stream == &kA);
+    REQUIRE(work.batch.size() == 2);
+    for (const Item& item : work.batch) CHECK(item.stream == &kB);
+    CHECK(former.counters().running == 2);
+    CHECK(former.counters().cancelled == 2);
+    former.finished(work.batch, former.now(), 5, 0, false);
+    CHECK(former.counters().completed == 2);
   }
 }
 
@@ -273,6 +329,7 @@ TEST_SUITE("accounts") {
     work = former.next();
     former.finished(work.batch, clock.now(), 5, 0, true);
     CHECK(former.counters().failed == 3);
+    CHECK(balance());
     CHECK(former.remove([](const Item& i) { return i.stream == &kA; }).size() == 2);
     CHECK(former.counters().cancelled == 2);
     Item late = make_item(&kC, 99);
@@ -285,6 +342,17 @@ TEST_SUITE("accounts") {
     CHECK(balance());
     CHECK(former.counters().batches == 2);
     CHECK(former.counters().histogram[2] == 2);
+    // A pass that went well with one item that did not.
+    if (!work.batch.empty()) former.finished(work.batch, clock.now(), 5, 0, false);
+    while (former.counters().waiting > 0) next(former);
+    CHECK(former.counters().completed == 5);
+    for (intptr_t n = 11; n <= 13; ++n) former.push(make_item(&kC, n, 3));
+    work = former.next();
+    REQUIRE(work.batch.size() == 3);
+    former.finished(work.batch, clock.now(), 5, 0, false, {false, true, false});
+    CHECK(former.counters().completed == 7);
+    CHECK(former.counters().failed == 4);
+    CHECK(balance());
   }
 
   TEST_CASE("times of passes and waits") {

@@ -5,12 +5,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <deque>
 #include <future>
 #include <set>
 #include <stdexcept>
 
 #include "engine/api/engine_error.h"
+#include "test_clock.h"
 
 struct Da3Result {
   int number;
@@ -153,33 +155,147 @@ TEST_SUITE("passes") {
     CHECK(f.alive == 0);
   }
 
-  TEST_CASE("a pass that fails fails its items and no others") {
-    for (const bool unknown : {false, true}) {
-      Fixture f;
-      int passes = 0;
-      f.pass = [&](const auto&) {
-        if (++passes != 2) return;
-        if (unknown) throw 5;
-        throw std::runtime_error("broken");
-      };
-      {
-        const Fixture::Busy busy(f);
-        for (int i = 0; i < 6; ++i) f.submit(i % kStreams, 2);
-      }
-      f.settle();
-      for (const Ticket& t : f.tickets) {
-        const bool second = f.order[2] == t.number || f.order[3] == t.number;
-        CHECK(t.code == (second ? DA3_ERROR_FAILED : DA3_OK));
-        CHECK(t.message.empty() == !second);
-      }
-      CHECK(f.worker->queue().counters().failed == 2);
+  TEST_CASE("what spoils a pass fails alone, whoever shares it with it, at any place") {
+    for (const bool unknown : {false, true})
+      for (const int n_streams : {1, kStreams})
+        for (int position = 1; position <= 6; ++position) {
+          CAPTURE(position);
+          Fixture f;
+          f.pass = [&](const std::vector<Item>& items) {
+            for (const Item& item : items) {
+              if (static_cast<Ticket*>(item.user)->number != position) continue;
+              if (unknown) throw 5;
+              throw std::runtime_error("broken");
+            }
+          };
+          {
+            const Fixture::Busy busy(f);
+            for (int i = 0; i < 6; ++i) f.submit(i % n_streams);
+          }
+          f.settle();
+          for (const Ticket& t : f.tickets) {
+            const bool bad = t.number == position;
+            CHECK(t.code == (bad ? DA3_ERROR_FAILED : DA3_OK));
+            CHECK(t.message.empty() == !bad);
+            if (!bad) CHECK(t.result == t.number);
+          }
+          CHECK(f.worker->queue().counters().failed == 1);
+          CHECK(f.worker->queue().counters().completed == 5);
+          CHECK(f.worker->queue().counters().memory_retries == 0);
+          CHECK(f.warnings.empty());
+          CHECK(f.alive == 0);
+          if (n_streams == 1) CHECK(std::is_sorted(f.order.begin(), f.order.end()));
+        }
+  }
+
+  TEST_CASE("what fails once and not again fails nobody") {
+    Fixture f;
+    int passes = 0;
+    f.pass = [&](const auto&) {
+      if (++passes == 1) throw std::runtime_error("a hiccup");
+    };
+    {
+      const Fixture::Busy busy(f);
+      for (int i = 0; i < 4; ++i) f.submit(i);
     }
+    f.settle();
+    for (const Ticket& t : f.tickets) CHECK(t.code == DA3_OK);
+    CHECK(f.sizes == std::vector<size_t>{4, 2, 2});
+  }
+
+  TEST_CASE("a device that is lost fails everything, after less than two passes an item") {
+    Fixture f;
+    f.pass = [](const auto&) { throw std::runtime_error("lost"); };
+    {
+      const Fixture::Busy busy(f);
+      for (int i = 0; i < 8; ++i) f.submit(i % kStreams);
+    }
+    f.settle();
+    for (const Ticket& t : f.tickets) {
+      CHECK(t.code == DA3_ERROR_FAILED);
+      CHECK(t.message.find("lost") != std::string::npos);
+    }
+    CHECK(f.sizes.size() == 15);
+  }
+
+  TEST_CASE("of a pass that failed, what nobody wants any more is not run again") {
+    Fixture f;
+    f.pass = [&](const std::vector<Item>& items) {
+      if (items.size() < 4) return;
+      // Given up while it runs: nothing waits, so nothing comes back at once.
+      CHECK(f.worker->queue().abandon(&f.client, &streams[1]).empty());
+      throw std::runtime_error("broken");
+    };
+    {
+      const Fixture::Busy busy(f);
+      for (int i = 0; i < 4; ++i) f.submit(i % 2);
+    }
+    f.settle();
+    for (const Ticket& t : f.tickets) CHECK(t.code == (t.number % 2 ? DA3_OK : DA3_ERROR_CANCELLED));
+    CHECK(f.sizes == std::vector<size_t>{4, 1, 1});
+    CHECK(f.worker->queue().counters().cancelled == 2);
+    CHECK(f.alive == 0);
+  }
+
+  TEST_CASE("given up while it runs: computed, given back, and told as cancelled") {
+    Fixture f;
+    f.pass = [&](const std::vector<Item>& items) {
+      if (items.size() == 4) f.worker->queue().abandon(&f.client, &streams[0]);
+    };
+    {
+      const Fixture::Busy busy(f);
+      for (int i = 0; i < 4; ++i) f.submit(i % 2);
+    }
+    f.settle();
+    for (const Ticket& t : f.tickets) {
+      CHECK(t.code == (t.number % 2 ? DA3_ERROR_CANCELLED : DA3_OK));
+      CHECK(t.result == (t.number % 2 ? -1 : t.number));
+    }
+    CHECK(f.sizes == std::vector<size_t>{4});
+    CHECK(f.alive == 0);
+    // Whatever comes later is wanted.
+    f.submit(0);
+    f.settle();
+    CHECK(f.tickets.back().code == DA3_OK);
+  }
+
+  TEST_CASE("an item that went wrong by itself leaves its batch alone") {
+    Fixture f;
+    BatchWorker::Parts parts;
+    int passes = 0;
+    parts.run = [&](const std::vector<Item>& items, uint64_t*) {
+      ++passes;
+      std::vector<Da3Result*> results;
+      for (const Item& item : items) {
+        results.push_back(new Da3Result{static_cast<Ticket*>(item.user)->number});
+        ++f.alive;
+      }
+      return results;
+    };
+    parts.release = [&](Da3Result* r) { f.release(r); };
+    parts.failure = [](const Da3Result* r) { return std::string(r->number == 2 ? "no pose" : ""); };
+    f.worker = std::make_unique<BatchWorker>(std::move(parts), 8);
+    {
+      const Fixture::Busy busy(f);
+      for (int i = 0; i < 3; ++i) f.submit();
+    }
+    f.settle();
+    for (const Ticket& t : f.tickets) CHECK(t.code == (t.number == 2 ? DA3_ERROR_FAILED : DA3_OK));
+    CHECK(f.tickets[1].message == "no pose");
+    CHECK(f.order == std::vector<int>{1, 2, 3});
+    CHECK(passes == 1);
+    CHECK(f.alive == 0);
+    CHECK(f.worker->queue().counters().failed == 1);
   }
 
   TEST_CASE("too few results: an error, and those that came are given back") {
     BatchWorker::Parts parts;
     int given_back = 0;
-    parts.run = [](const std::vector<Item>&, uint64_t*) { return std::vector<Da3Result*>{new Da3Result{0}}; };
+    parts.run = [](const std::vector<Item>& items, uint64_t*) {
+      std::vector<Da3Result*> results(items.size() - 1);
+      for (Da3Result*& r : results) r = new Da3Result{0};
+      return results;
+    };
     parts.release = [&](Da3Result* r) {
       delete r;
       ++given_back;
@@ -194,7 +310,7 @@ TEST_SUITE("passes") {
     f.settle();
     for (const Ticket& t : f.tickets) {
       CHECK(t.code == DA3_ERROR_FAILED);
-      CHECK(t.message.find("1 results for 2 items") != std::string::npos);
+      CHECK(t.message.find("0 results for 1 items") != std::string::npos);
     }
     CHECK(given_back == 1);
   }
@@ -286,6 +402,85 @@ TEST_SUITE("out of memory") {
     }
     f.settle();
     CHECK(std::multiset<size_t>(f.sizes.begin(), f.sizes.end()) == std::multiset<size_t>{1, 1, 2, 4});
+  }
+}
+
+TEST_SUITE("deadlines that nothing can keep") {
+  struct SlowDevice {
+    da3::test::TestClock clock;
+    std::vector<std::string> warnings;
+    Fixture f;
+
+    SlowDevice() {
+      f.client.user = this;
+      f.client.warning = [](void* user, Da3ErrorCode code, const char* text) {
+        CHECK(code == DA3_ERROR_EXPIRED);
+        static_cast<SlowDevice*>(user)->warnings.push_back(text);
+      };
+      BatchWorker::Parts parts;
+      parts.run = [this](const std::vector<Item>& items, uint64_t*) {
+        clock.advance(40'000'000);
+        std::vector<Da3Result*> results;
+        for (const Item& item : items) {
+          results.push_back(new Da3Result{static_cast<Ticket*>(item.user)->number});
+          ++f.alive;
+        }
+        return results;
+      };
+      parts.release = [this](Da3Result* r) { f.release(r); };
+      f.worker = std::make_unique<BatchWorker>(std::move(parts), 8, clock);
+    }
+    Da3ErrorCode live(int64_t slack) {
+      Ticket& ticket = f.tickets.emplace_back();
+      Item item;
+      item.client = &f.client;
+      item.stream = &streams[0];
+      item.views.resize(1);
+      item.width = item.height = 28;
+      item.deadline = clock.now() + slack;
+      item.droppable = true;
+      item.user = &ticket;
+      item.done = [](void* user, Da3Result* result, const Da3Error* error) {
+        auto* t = static_cast<Ticket*>(user);
+        ++t->calls;
+        if (error) t->code = error->code;
+        if (result) Fixture::current->release(result);
+      };
+      f.client.begin(item.stream);
+      f.worker->queue().push(std::move(item));
+      f.settle();
+      return ticket.code;
+    }
+  };
+
+  TEST_CASE("are said once, when a try has shown it") {
+    SlowDevice s;
+    CHECK(s.live(5'000'000) == DA3_OK);  // nothing is known yet
+    CHECK(s.warnings.empty());
+    CHECK(s.live(5'000'000) == DA3_ERROR_EXPIRED);
+    CHECK(s.warnings.empty());
+    for (int i = 0; i < 3; ++i) {
+      s.clock.advance(20'000'000'000);
+      CHECK(s.live(5'000'000) == DA3_OK);  // tried, and late
+      CHECK(s.live(5'000'000) == DA3_ERROR_EXPIRED);
+    }
+    REQUIRE(s.warnings.size() == 1);
+    CHECK(s.warnings[0].find("28x28") != std::string::npos);
+    CHECK(s.warnings[0].find("40 ms") != std::string::npos);
+    CHECK(s.warnings[0].find("5 ms") != std::string::npos);
+    CHECK(s.warnings[0].find("max-latency") != std::string::npos);
+  }
+
+  TEST_CASE("others are not warned of") {
+    SlowDevice s;
+    for (int i = 0; i < 5; ++i) {
+      CHECK(s.live(50'000'000) == DA3_OK);
+      s.clock.advance(20'000'000'000);
+    }
+    CHECK(s.warnings.empty());
+    s.f.client.warning = nullptr;  // nobody listens
+    CHECK(s.live(5'000'000) == DA3_OK);
+    CHECK(s.live(5'000'000) == DA3_ERROR_EXPIRED);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <map>
 
 using namespace da3;
@@ -20,6 +21,7 @@ int64_t gpu_time(uint32_t b) {
 
 // A scheduler that knows what passes cost.
 struct Fixture {
+  explicit Fixture(int64_t (*time)(uint32_t)) : Fixture(8, time) {}
   explicit Fixture(uint32_t limit = 8, int64_t (*time)(uint32_t) = gpu_time) : core(limit) {
     for (uint32_t cost = 1; cost <= 2; ++cost)
       for (int i = 0; i < 40; ++i) {
@@ -243,6 +245,137 @@ TEST_SUITE("deadlines") {
     f.core.drain(1);
     for (uint64_t i = 12; i <= 19; ++i) f.push(i, 2, now);
     CHECK(f.decide(now).batch.size() == 8);
+  }
+}
+
+namespace {
+
+// A camera whose frames may be dropped, on an engine whose passes take what `time` says of the number so far.
+struct Camera {
+  int64_t frame = 33 * kMs, slack = 30 * kMs;
+  std::function<int64_t(int pass)> time;
+  int passes = 0, probes = 0, frames = 0, in_time = 0;
+
+  void run(Fixture* f, int64_t from, int64_t until) {
+    frames = in_time = 0;
+    int64_t now = from, next = from;
+    while (now < until) {
+      for (; next <= now; next += frame, ++frames) f->push(++id_, 1, next, next + slack, true);
+      const Decision d = f->decide(now);
+      if (d.action != Decision::run) {
+        now = next;
+        continue;
+      }
+      probes += d.probe;
+      CHECK((!d.probe || d.batch.size() == 1));
+      const int64_t t = time(passes++);
+      now += t;
+      f->core.finished(d.batch, t, now);
+      for (const Job& j : d.batch) in_time += now <= j.deadline;
+    }
+  }
+
+ private:
+  uint64_t id_ = 0;
+};
+
+constexpr int64_t kSecond = 1000 * kMs;
+
+}  // namespace
+
+TEST_SUITE("what is known grows old") {
+  TEST_CASE("a live stream comes back after a slowdown that dropped all of it") {
+    Fixture f(1);
+    Camera camera;
+    // T(1) = 10 ms, and for 32 passes 40 ms: more than the frames have.
+    camera.time = [](int pass) { return (pass >= 100 && pass < 132 ? 40 : 10) * kMs; };
+    camera.run(&f, 0, 3 * kSecond);
+    CHECK(camera.in_time >= 0.95 * camera.frames);
+    CHECK(camera.probes == 0);
+    camera.run(&f, 3 * kSecond, 5 * kSecond);
+    CHECK(camera.in_time < 0.9 * camera.frames);
+    // However long the slow ones lasted: some tries, seconds apart.
+    camera.run(&f, 5 * kSecond, 200 * kSecond);
+    CHECK(camera.passes > 132);
+    CHECK(camera.probes > 8);
+    camera.run(&f, 200 * kSecond, 210 * kSecond);
+    CHECK(camera.in_time >= 0.95 * camera.frames);
+  }
+
+  TEST_CASE("what never fits is tried seldom, and costs others little") {
+    Fixture f;
+    Camera camera;
+    camera.slack = 9 * kMs;
+    camera.time = [](int) { return 10 * kMs; };
+    camera.run(&f, 0, 100 * kSecond);
+    CHECK(camera.probes == camera.passes);
+    CHECK(camera.probes >= 10);
+    CHECK(camera.probes <= 30);
+    CHECK(camera.in_time == 0);
+    // Longer passes, longer pauses: at most one part in five, and less as nothing changes.
+    Fixture g([](uint32_t b) { return int64_t(b) * kSecond; });
+    Camera slow;
+    slow.time = [](int) { return kSecond; };
+    slow.run(&g, 0, 400 * kSecond);
+    CHECK(slow.probes >= 5);
+    CHECK(slow.probes <= 30);
+  }
+
+  TEST_CASE("one job for each try, and none while the last pass is not old") {
+    Fixture f;
+    int64_t now = 0;
+    f.push(1, 1, now, now + 100 * kMs, true);
+    CHECK(f.run(&now) == Ids{1});
+    f.push(2, 1, now, now + 5 * kMs, true);
+    CHECK(Fixture::ids(f.decide(now).expired) == Ids{2});
+    now += 2 * kSecond;
+    f.push(3, 1, now, now + 5 * kMs, true);
+    f.push(4, 1, now, now + 5 * kMs, true);
+    f.push(5, 2, now, now + 5 * kMs, true);
+    f.push(6, 3, now, now + 90 * kMs, true);
+    Decision d = f.decide(now);
+    CHECK(d.expired.size() <= 2);
+    CHECK(d.probe);
+    CHECK(Fixture::ids(d.batch) == Ids{5});  // of the stream that was served less
+    now += 10 * kMs;
+    f.core.finished(d.batch, 10 * kMs, now);
+    // Its time is as old as that pass now, and the others are too late.
+    d = f.decide(now);
+    CHECK(!d.probe);
+    CHECK(Fixture::ids(d.batch) == Ids{6});
+    CHECK(Fixture::ids(d.expired) == Ids{3, 4});
+    CHECK(f.core.waiting() == 0);
+  }
+
+  TEST_CASE("what is late already is not tried, nor what must not be dropped") {
+    Fixture f;
+    int64_t now = 0;
+    f.push(1, 1, now);
+    f.run(&now);
+    f.push(2, 1, now, now + 5 * kMs, true);
+    now += 2 * kSecond;
+    Decision d = f.decide(now);
+    CHECK(Fixture::ids(d.expired) == Ids{2});
+    CHECK(d.action == Decision::idle);
+    f.push(3, 1, now, now + 5 * kMs, false);
+    d = f.decide(now);
+    CHECK(Fixture::ids(d.batch) == Ids{3});
+    CHECK(!d.probe);
+  }
+
+  TEST_CASE("a try does not overtake what its stream brought before, nor take company") {
+    Fixture f;
+    int64_t now = 0;
+    f.push(1, 1, now);
+    f.run(&now);
+    now += 2 * kSecond;
+    f.push(2, 1, now, now + 500 * kMs, true);
+    f.push(3, 1, now, now + 5 * kMs, true);
+    f.push(4, 2, now, now + 500 * kMs, true);
+    const Decision d = f.decide(now);
+    CHECK(!d.probe);
+    CHECK(Fixture::ids(d.batch) == Ids{4, 2});  // the less served stream first
+    CHECK(d.expired.empty());
   }
 }
 

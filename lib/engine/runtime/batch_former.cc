@@ -110,6 +110,20 @@ std::vector<Item> BatchFormer::remove(const std::function<bool(const Item&)>& pr
   return out;
 }
 
+std::vector<Item> BatchFormer::abandon(const Client* client, const void* stream) {
+  std::vector<Item> out;
+  {
+    const std::lock_guard<std::mutex> guard(lock_);
+    const auto meant = [&](const auto& item) { return item.client == client && item.stream == stream; };
+    for (const Job& job : core_.remove([&](const Job& j) { return meant(waiting_.at(j.id)); }))
+      out.push_back(take(job.id));
+    counters_.cancelled += out.size();
+    for (auto& [id, running] : running_) running.abandoned |= meant(running);
+  }
+  changed_.notify_all();
+  return out;
+}
+
 void BatchFormer::stream_begin(const Client* client, const void* stream, const StreamTraits& traits) {
   const std::lock_guard<std::mutex> guard(lock_);
   core_.stream_begin(stream_id(client, stream), traits);
@@ -183,8 +197,10 @@ BatchFormer::Work BatchFormer::next() {
     counters_.expired += work.expired.size();
     for (const Job& job : decision.batch) {
       work.batch.push_back(take(job.id));
-      running_.emplace(job.id, job);
+      const Item& item = work.batch.back();
+      running_.emplace(job.id, Running{job, item.client, item.stream});
     }
+    work.probe = decision.probe;
     if (!work.batch.empty()) task_was_last_ = false;
     if (!work.batch.empty() || !work.expired.empty()) return work;
     task_was_last_ = false;
@@ -200,17 +216,42 @@ BatchFormer::Work BatchFormer::next() {
   }
 }
 
-void BatchFormer::finished(const std::vector<Item>& items, int64_t started, int64_t time, uint64_t bytes,
-                           bool failed) {
+std::vector<Item> BatchFormer::take_abandoned(std::vector<Item>* items) {
+  std::vector<Item> out, rest;
+  std::vector<Job> jobs;
+  const std::lock_guard<std::mutex> guard(lock_);
+  for (Item& item : *items) {
+    const bool gone = running_.at(item.id).abandoned;
+    if (gone) jobs.push_back(running_.extract(item.id).mapped().job);
+    (gone ? out : rest).push_back(std::move(item));
+  }
+  *items = std::move(rest);
+  core_.finished(jobs, 0, clock_.now());
+  counters_.cancelled += out.size();
+  return out;
+}
+
+std::vector<bool> BatchFormer::finished(const std::vector<Item>& items, int64_t started, int64_t time,
+                                        uint64_t bytes, bool failed, const std::vector<bool>& bad) {
   const std::lock_guard<std::mutex> guard(lock_);
   Learned& l = learned(items.front());
   std::vector<Job> jobs;
-  for (const Item& item : items) jobs.push_back(running_.extract(item.id).mapped());
+  std::vector<bool> cancelled;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const Running running = running_.extract(items[i].id).mapped();
+    jobs.push_back(running.job);
+    cancelled.push_back(running.abandoned);
+    if (cancelled.back())
+      ++counters_.cancelled;
+    else if (failed || (!bad.empty() && bad[i]))
+      ++counters_.failed;
+    else
+      ++counters_.completed;
+  }
   core_.finished(jobs, failed ? 0 : time, started + time);
-  (failed ? counters_.failed : counters_.completed) += items.size();
   ++counters_.batches;
   ++counters_.histogram[std::min<size_t>(items.size(), DA3_BATCH_BUCKETS) - 1];
-  if (failed) return;
+  if (failed) return cancelled;
   core_.costs(l.index).observe_memory(uint32_t(items.size()), bytes);
   counters_.service.add(time);
   l.service.add(time);
@@ -218,6 +259,7 @@ void BatchFormer::finished(const std::vector<Item>& items, int64_t started, int6
     counters_.queue_wait.add(started - item.submitted);
     l.queue_wait.add(started - item.submitted);
   }
+  return cancelled;
 }
 
 bool BatchFormer::out_of_memory(const std::vector<Item>& items) {
@@ -231,9 +273,8 @@ void BatchFormer::measured(const Item& like, uint32_t batch, int64_t time, uint6
   Learned& l = learned(like);
   l.used = ++uses_;
   l.service.add(time);
-  CostModel& cost = core_.costs(l.index);
-  cost.observe(batch, time);
-  cost.observe_memory(batch, bytes);
+  core_.observe(l.index, batch, time, clock_.now());
+  core_.costs(l.index).observe_memory(batch, bytes);
 }
 
 FormerCounters BatchFormer::counters() const {

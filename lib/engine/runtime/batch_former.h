@@ -81,6 +81,8 @@ class BatchFormer {
   void push(Item item);
   // Takes out the waiting items for which `predicate` holds, in order; counted as cancelled.
   std::vector<Item> remove(const std::function<bool(const Item&)>& predicate);
+  // The same for the waiting items of one stream; those that run will end as cancelled, see finished().
+  std::vector<Item> abandon(const Client* client, const void* stream);
   void stream_begin(const Client* client, const void* stream, const StreamTraits& traits);
   void stream_end(const Client* client, const void* stream);
   void end_streams(const Client* client);  // all of it
@@ -93,13 +95,18 @@ class BatchFormer {
     std::vector<Item> batch, expired;
     std::function<void()> task;
     bool stopped = false;
+    bool probe = false;  // the batch is one item whose deadline cannot be met by what was learned
   };
   // Blocks until there is something to do. Tasks and batches take turns. After stop(): what waits is handed
   // out first, then `stopped`.
   Work next();
   // A batch, or a part of one, is through: it took `time`, needed `bytes` (0 = not known) and `failed` or
-  // not. Call before its items are delivered.
-  void finished(const std::vector<Item>& items, int64_t started, int64_t time, uint64_t bytes, bool failed);
+  // not; of one that did not, the items in `bad` failed all the same (empty: none). Call before its items are
+  // delivered. Returns which were abandoned meanwhile: they are counted as cancelled.
+  std::vector<bool> finished(const std::vector<Item>& items, int64_t started, int64_t time, uint64_t bytes,
+                             bool failed, const std::vector<bool>& bad = {});
+  // Of a batch that has failed and will be tried again: takes out what was abandoned, counted as cancelled.
+  std::vector<Item> take_abandoned(std::vector<Item>* items);
   // It did not fit into memory and will be tried in parts. True if a new limit was learned.
   bool out_of_memory(const std::vector<Item>& items);
   // A pass that nobody asked for (warm-up).
@@ -121,6 +128,12 @@ class BatchFormer {
     uint64_t used = 0;  // for forgetting
     RecentValues<256> service, queue_wait;
   };
+  struct Running {
+    Job job;
+    const Client* client;
+    const void* stream;
+    bool abandoned = false;
+  };
   uint64_t stream_id(const Client* client, const void* stream);
   Learned& learned(const Item& like);
   const Learned* find_learned(const Item& like) const;
@@ -134,7 +147,7 @@ class BatchFormer {
   std::condition_variable changed_;
   mutable Scheduler core_;
   std::unordered_map<uint64_t, Item> waiting_;
-  std::unordered_map<uint64_t, Job> running_;
+  std::unordered_map<uint64_t, Running> running_;
   std::map<std::pair<const Client*, const void*>, uint64_t> streams_;
   std::map<Item::Kind, uint32_t> kinds_;
   std::map<Item::Cost, Learned> learned_;

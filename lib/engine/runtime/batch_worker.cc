@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 #include <set>
+#include <utility>
 
 #include "engine/api/engine_error.h"
 
@@ -29,6 +30,34 @@ Failure current_failure() {
   } catch (...) {
     return {DA3_ERROR_FAILED, "Inference failed for an unknown reason.", {}};
   }
+}
+
+const Failure kCancelled{DA3_ERROR_CANCELLED, "Cancelled.", {}};
+
+// What came of a pass: a failure, or a result each, of which some may be none.
+struct Attempt {
+  Failure failure;
+  std::vector<Da3Result*> results;
+  std::vector<std::string> reasons;  // why a result is none; empty: it is good
+  uint64_t bytes = 0;
+};
+
+Attempt try_pass(const BatchWorker::Parts& parts, const std::vector<Item>& batch) {
+  Attempt out;
+  try {
+    out.results = parts.run(batch, &out.bytes);
+    if (out.results.size() != batch.size())
+      throw EngineError(DA3_ERROR_FAILED, "Inference failed: " + std::to_string(out.results.size()) +
+                                              " results for " + std::to_string(batch.size()) + " items.");
+    for (const Da3Result* result : out.results)
+      out.reasons.push_back(parts.failure ? parts.failure(result) : std::string());
+  } catch (...) {
+    out.failure = current_failure();
+    for (Da3Result* result : out.results) parts.release(result);
+    out.results.clear();
+    out.reasons.assign(batch.size(), {});
+  }
+  return out;
 }
 
 std::string describe(const Item& item) {
@@ -56,43 +85,56 @@ void BatchWorker::work() {
     for (Item& item : work.expired)
       deliver(item, DA3_ERROR_EXPIRED, "The frame could not be computed before its deadline.");
     if (work.task) work.task();
-    if (!work.batch.empty()) run(std::move(work.batch));
+    if (work.probe) {
+      run_probe(std::move(work.batch));
+    } else if (!work.batch.empty()) {
+      run(std::move(work.batch));
+    }
     if (work.stopped) return;
   }
 }
 
-void BatchWorker::run(std::vector<Item> batch) {
-  std::vector<Da3Result*> results;
-  Failure failure;
-  uint64_t bytes = 0;
+// Returns how long the pass took.
+int64_t BatchWorker::run(std::vector<Item> batch) {
   const int64_t started = former_.now();
-  try {
-    results = parts_.run(batch, &bytes);
-    if (results.size() != batch.size())
-      throw EngineError(DA3_ERROR_FAILED, "Inference failed: " + std::to_string(results.size()) +
-                                              " results for " + std::to_string(batch.size()) + " items.");
-  } catch (...) {
-    failure = current_failure();
-    for (Da3Result* result : results) parts_.release(result);
-  }
+  Attempt attempt = try_pass(parts_, batch);
   const int64_t elapsed = std::max<int64_t>(1, former_.now() - started);
-  if (failure.code == DA3_ERROR_NO_MEMORY && batch.size() > 1) {
-    if (former_.out_of_memory(batch)) warn_of_memory(batch, failure.message);
-    // The same items in two halves, in order.
-    const auto middle = batch.begin() + int64_t((batch.size() + 1) / 2);
-    std::vector<Item> rest(std::make_move_iterator(middle), std::make_move_iterator(batch.end()));
-    batch.erase(middle, batch.end());
-    run(std::move(batch));
-    run(std::move(rest));
-    return;
+  const bool failed = attempt.failure.code != DA3_OK;
+  if (failed && batch.size() > 1) {
+    if (attempt.failure.code == DA3_ERROR_NO_MEMORY && former_.out_of_memory(batch))
+      warn_of_memory(batch, attempt.failure.message);
+    run_halves(std::move(batch));
+    return elapsed;
   }
-  former_.finished(batch, started, elapsed, bytes, failure.code != DA3_OK);
+  std::vector<bool> bad;
+  for (const std::string& reason : attempt.reasons) bad.push_back(!reason.empty());
+  const std::vector<bool> cancelled = former_.finished(batch, started, elapsed, attempt.bytes, failed, bad);
   for (size_t i = 0; i < batch.size(); ++i) {
-    if (failure.code == DA3_OK)
-      deliver(batch[i], results[i]);
-    else
-      deliver(batch[i], failure.code, failure.message, failure.detail);
+    if (cancelled[i] || failed || bad[i]) {
+      if (!failed) parts_.release(attempt.results[i]);
+      const Failure why = cancelled[i] ? kCancelled
+                          : failed     ? attempt.failure
+                                       : Failure{DA3_ERROR_FAILED, attempt.reasons[i], {}};
+      deliver(batch[i], why.code, why.message, why.detail);
+    } else {
+      deliver(batch[i], attempt.results[i]);
+    }
   }
+  return elapsed;
+}
+
+// The same items in order, but for those that nobody wants any more. Who spoilt the pass, or that all of them
+// were too many, shows when they run in smaller company; at the latest, alone.
+void BatchWorker::run_halves(std::vector<Item> batch) {
+  for (Item& item : former_.take_abandoned(&batch)) deliver(item, kCancelled.code, kCancelled.message);
+  if (batch.empty()) return;
+  const auto middle = batch.begin() + int64_t((batch.size() + 1) / 2);
+  std::vector<Item> rest(std::make_move_iterator(middle), std::make_move_iterator(batch.end()));
+  batch.erase(middle, batch.end());
+  run(std::move(batch));
+  if (rest.empty()) return;
+  for (Item& item : former_.take_abandoned(&rest)) deliver(item, kCancelled.code, kCancelled.message);
+  if (!rest.empty()) run(std::move(rest));
 }
 
 void BatchWorker::warn_of_memory(const std::vector<Item>& batch, const std::string& why) {
@@ -103,6 +145,29 @@ void BatchWorker::warn_of_memory(const std::vector<Item>& batch, const std::stri
   for (const Item& item : batch)
     if (item.client && item.client->warning && told.insert(item.client).second)
       item.client->warning(item.client->user, DA3_ERROR_NO_MEMORY, text.c_str());
+}
+
+// One item that may well come too late. When even that shows that such items cannot be in time, somebody
+// should know why nothing comes.
+void BatchWorker::run_probe(std::vector<Item> batch) {
+  const Item& item = batch.front();
+  Client* const client = item.client;
+  const std::string what = describe(item);
+  const int64_t slack = item.deadline - item.submitted;
+  // Kept until the warning is out: close() waits for it.
+  client->begin(nullptr);
+  const int64_t time = run(std::move(batch));
+  if (time > slack) warn_of_slowness(*client, what, slack, time);
+  client->finish(nullptr);
+}
+
+void BatchWorker::warn_of_slowness(Client& client, const std::string& what, int64_t slack, int64_t time) {
+  if (!client.warning || std::exchange(client.warned_of_slowness, true)) return;
+  const auto ms = [](int64_t ns) { return std::to_string((ns + 500'000) / 1'000'000) + " ms"; };
+  const std::string text = "One item of " + what + " takes " + ms(time) + " here, and its deadline leaves " +
+                           ms(slack) + ": nearly every frame is dropped. Raise max-latency, lower " +
+                           "process-res, or choose a smaller model or a faster device.";
+  client.warning(client.user, DA3_ERROR_EXPIRED, text.c_str());
 }
 
 bool BatchWorker::call(const std::function<void()>& task) {

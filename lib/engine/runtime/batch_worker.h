@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The one permanent thread of an engine: takes batches from a BatchFormer, runs them, hands out what comes
-// back. What "run" is comes from outside, so this is tested without LibTorch.
+// back. A batch that fails is run again in halves, so that in the end only those fail that fail alone. What
+// "run" is comes from outside, so this is tested without LibTorch.
 #pragma once
 
 #include <functional>
@@ -24,6 +25,9 @@ class BatchWorker {
     std::function<void()> thread_started;     // on the worker thread, first
     std::function<uint64_t()> memory_budget;  // asked before decisions; may be null
     std::function<void(Da3Result*)> release;  // of results that nobody will get
+    // Why a result is none, of an item that went wrong without harm to its batch; empty: it is good. May be
+    // null.
+    std::function<std::string(const Da3Result*)> failure;
   };
 
   BatchWorker(Parts parts, uint32_t limit, Clock& clock = Clock::real());
@@ -44,8 +48,11 @@ class BatchWorker {
 
  private:
   void work();
-  void run(std::vector<Item> batch);
+  int64_t run(std::vector<Item> batch);
+  void run_halves(std::vector<Item> batch);
+  void run_probe(std::vector<Item> batch);
   void warn_of_memory(const std::vector<Item>& batch, const std::string& why);
+  void warn_of_slowness(Client& client, const std::string& what, int64_t slack, int64_t time);
 
   Parts parts_;
   BatchFormer former_;

@@ -19,9 +19,11 @@ class Client {
  public:
   uint32_t max_batch = 0;  // 0: learned
   std::atomic<uint32_t> warm_up_stops{0};
+  bool warned_of_slowness = false;  // of the engine's worker thread
   // Of Da3EngineConfig.
   void (*warning)(void* user, Da3ErrorCode code, const char* text) = nullptr;
   void (*progress)(void* user, Da3ProgressStage stage, double fraction) = nullptr;
+  int32_t (*cancelled)(void* user) = nullptr;
   void* user = nullptr;
 
   void begin(const void* stream) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace da3 {
 namespace {
@@ -22,6 +23,13 @@ constexpr int64_t kLive = 2'000 * kMillisecond;
 constexpr double kWorthWaiting = 0.95;
 // Nothing is predicted that far.
 constexpr int64_t kLongestWait = 200 * kMillisecond;
+// What is known of a cost is old after this and so many passes: longer ago, and what waits would end without
+// work by it, one job is tried all the same.
+constexpr int64_t kOld = 1'000 * kMillisecond;
+constexpr int64_t kOldPasses = 4;
+// A try that changes nothing doubles that, up to this factor: others have to wait for its pass.
+constexpr int64_t kMostPatience = 4;
+constexpr double kMuchFaster = 0.8;
 constexpr size_t kStrangers = 1024;  // streams that never registered are remembered up to this number
 
 void average(double* mean, double value, double weight) {
@@ -29,10 +37,6 @@ void average(double* mean, double value, double weight) {
 }
 
 }  // namespace
-
-CostModel& Scheduler::costs(uint32_t cost) {
-  return costs_.try_emplace(cost, limit_).first->second;
-}
 
 size_t Scheduler::streams() const {
   return size_t(
@@ -142,7 +146,7 @@ size_t Scheduler::waiting(uint64_t stream) const {
 }
 
 void Scheduler::finished(const std::vector<Job>& batch, int64_t time, int64_t now) {
-  if (!batch.empty() && time > 0) costs(batch.front().cost).observe(uint32_t(batch.size()), time);
+  if (!batch.empty()) observe(batch.front().cost, uint32_t(batch.size()), time, now);
   for (const Job& job : batch) {
     const auto found = streams_.find(job.stream);
     if (found == streams_.end()) continue;
@@ -151,19 +155,58 @@ void Scheduler::finished(const std::vector<Job>& batch, int64_t time, int64_t no
   }
 }
 
-// Only the first job of a stream can expire: requests of a stream end in order.
+void Scheduler::observe(uint32_t cost, uint32_t batch, int64_t time, int64_t now) {
+  Learned& l = learned(cost);
+  const int64_t believed = l.model.time(1);
+  const bool tried = std::exchange(l.trying, false);
+  if (time > 0) l.model.observe(batch, time);
+  // A single one that was much faster than believed: the next one may be tried at once, until it is believed.
+  const bool faster = batch == 1 && time > 0 && double(time) < kMuchFaster * double(believed);
+  l.patience = tried && !faster ? std::min(2 * l.patience, kMostPatience) : 1;
+  if (!faster) l.looked = now;
+}
+
+bool Scheduler::hopeless(const Job& job, int64_t now) {
+  // A job without a deadline is never due: no sum with it, which would overflow.
+  return job.droppable && job.deadline != kNever && now + costs(job.cost).time(1) > job.deadline;
+}
+
+bool Scheduler::worth_a_try(const Job& job, int64_t now) {
+  if (now >= job.deadline) return false;
+  Learned& l = learned(job.cost);
+  if (l.looked == kNever) l.looked = now;
+  return now - l.looked > l.patience * std::max(kOld, kOldPasses * l.model.time(1));
+}
+
+// Ends the jobs at the front of a stream that are hopeless and not to be tried.
+void Scheduler::expire_front(Stream& s, int64_t now, std::vector<Job>* out) {
+  while (!s.waiting.empty()) {
+    const Job& job = s.waiting.front();
+    if (!hopeless(job, now) || worth_a_try(job, now)) return;
+    out->push_back(job);
+    s.waiting.pop_front();
+    --s.unfinished;
+    --waiting_;
+    pressed_until_ = now + kMemory;
+  }
+}
+
+// Only the first job of a stream can expire: requests of a stream end in order. Of those that are worth a try
+// one of each cost stays, of the stream that was served least.
 void Scheduler::expire(int64_t now, std::vector<Job>* out) {
-  for (auto& [id, s] : streams_)
-    while (!s.waiting.empty()) {
-      const Job& job = s.waiting.front();
-      // A job without a deadline is never due: no sum with it, which would overflow.
-      if (!job.droppable || job.deadline == kNever || now + costs(job.cost).time(1) <= job.deadline) break;
-      out->push_back(job);
-      s.waiting.pop_front();
-      --s.unfinished;
-      --waiting_;
-      pressed_until_ = now + kMemory;
-    }
+  probes_.clear();
+  std::vector<Stream*> tries;
+  for (auto& [id, s] : streams_) {
+    expire_front(s, now, out);
+    if (!s.waiting.empty() && hopeless(s.waiting.front(), now)) tries.push_back(&s);
+  }
+  std::stable_sort(tries.begin(), tries.end(),
+                   [](const Stream* a, const Stream* b) { return a->served < b->served; });
+  std::set<uint32_t> tried;
+  for (Stream* s : tries) {
+    const Job& job = s->waiting.front();
+    if (tried.insert(job.cost).second) probes_.insert(job.id);
+  }
 }
 
 // What may run next: of every stream the first jobs up to a change of kind.
@@ -176,14 +219,16 @@ std::vector<Scheduler::Candidate> Scheduler::candidates(int64_t now) {
     int64_t due_before = std::numeric_limits<int64_t>::min();
     for (const Job& job : s.waiting) {
       if (job.kind != kind) break;
-      // Ends as expired as soon as it is the first.
-      if (job.droppable && job.deadline != kNever && now + costs(job.cost).time(1) > job.deadline) break;
+      // Ends as expired, or is tried, as soon as it is the first.
+      const bool probe = probes_.count(job.id) > 0;
+      if (!probe && hopeless(job, now)) break;
       const int64_t own =
           job.deadline != kNever ? job.deadline : job.submitted + kPatience + 4 * costs(job.cost).time(1);
       // The order of a stream stands, whatever its deadlines say.
       due_before = std::max(due_before, own);
-      out.push_back({&job, &s, tag, due_before});
+      out.push_back({&job, &s, tag, due_before, probe});
       tag += 1;
+      if (probe) break;  // alone, and before the rest of its stream
     }
   }
   return out;
@@ -197,7 +242,9 @@ uint32_t Scheduler::cap_of(const Job& job) {
 
 // Whether every deadline can be met if the jobs are served in this order: a first batch as choose_in_time()
 // would make it, the others at the best speed known.
-bool Scheduler::feasible(const std::vector<Candidate>& order, int64_t now) {
+bool Scheduler::feasible(std::vector<Candidate> order, int64_t now) {
+  std::erase_if(order, [](const Candidate& c) { return c.probe; });  // too late by all that is known
+  if (order.empty()) return true;
   const uint32_t kind = order.front().job->kind;
   std::vector<Candidate> first;
   std::copy_if(order.begin(), order.end(), std::back_inserter(first),
@@ -387,6 +434,25 @@ void Scheduler::take_out(const Job& job) {
   --waiting_;
 }
 
+// `batch` runs, `passed_over` ends without work.
+void Scheduler::hand_out(const std::vector<Candidate>& batch, const std::vector<Job>& passed_over,
+                         Decision* decision) {
+  decision->action = Decision::run;
+  for (const Candidate& c : batch) {
+    decision->batch.push_back(*c.job);
+    virtual_time_ = std::max(virtual_time_, c.stream->served);
+  }
+  for (const Job& job : passed_over) {
+    take_out(job);
+    --streams_[job.stream].unfinished;
+    decision->expired.push_back(job);
+  }
+  for (const Job& job : decision->batch) {
+    take_out(job);
+    streams_[job.stream].served += 1;
+  }
+}
+
 Decision Scheduler::decide(int64_t now) {
   Decision decision;
   expire(now, &decision.expired);
@@ -396,7 +462,14 @@ Decision Scheduler::decide(int64_t now) {
   // that are nearly late would keep it up.
   const bool in_time = arrange(all, now) && pressed_until_ <= now;
   const uint32_t kind = all.front().job->kind;
-  std::erase_if(all, [kind](const Candidate& c) { return c.job->kind != kind; });
+  if (all.front().probe) {
+    all.resize(1);
+    decision.probe = true;
+    learned(all.front().job->cost).trying = true;
+    hand_out(all, {}, &decision);
+    return decision;
+  }
+  std::erase_if(all, [kind](const Candidate& c) { return c.job->kind != kind || c.probe; });
   // Everything of this kind that waits is in: one more item could make the batch larger.
   bool open = true;
   const auto keep = [&](uint32_t size) { open &= size >= all.size(); };
@@ -415,20 +488,7 @@ Decision Scheduler::decide(int64_t now) {
     open &= all.size() == before;
   }
   if (open && waits(all, now, &decision)) return decision;
-  decision.action = Decision::run;
-  for (const Candidate& c : all) {
-    decision.batch.push_back(*c.job);
-    virtual_time_ = std::max(virtual_time_, c.stream->served);
-  }
-  for (const Job& job : passed_over) {
-    take_out(job);
-    --streams_[job.stream].unfinished;
-    decision.expired.push_back(job);
-  }
-  for (const Job& job : decision.batch) {
-    take_out(job);
-    streams_[job.stream].served += 1;
-  }
+  hand_out(all, passed_over, &decision);
   return decision;
 }
 

@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -41,6 +42,8 @@ struct Decision {
   std::vector<Job> batch;    // run: to be computed now, then finished()
   std::vector<Job> expired;  // whatever the action: to be ended without work
   int64_t wake = kNever;     // wait: ask again then, or when something changed
+  // run: `batch` is one job that would expire by what is known, but what is known is old.
+  bool probe = false;
 };
 
 class Scheduler {
@@ -65,12 +68,14 @@ class Scheduler {
   Decision decide(int64_t now);
   // The batch that decide() handed out has been computed, or has failed (then time = 0).
   void finished(const std::vector<Job>& batch, int64_t time, int64_t now);
+  // A pass of `batch` items of that cost took `time`, and ended `now`.
+  void observe(uint32_t cost, uint32_t batch, int64_t time, int64_t now);
   // A part of a batch that was handed out did not fit into memory. True if a new limit was learned.
   bool out_of_memory(uint32_t cost, uint32_t batch) { return costs(cost).out_of_memory(batch); }
   // Bytes that a pass may take.
   void set_memory_budget(uint64_t bytes) { memory_budget_ = bytes; }
 
-  CostModel& costs(uint32_t cost);
+  CostModel& costs(uint32_t cost) { return learned(cost).model; }
   // Nothing of that cost may be waiting or running.
   void forget_costs(uint32_t cost) { costs_.erase(cost); }
   size_t waiting() const { return waiting_; }
@@ -98,12 +103,26 @@ class Scheduler {
     Stream* stream;
     double tag;   // fair order
     int64_t due;  // order by deadline; own patience for jobs without one
+    bool probe = false;
+  };
+  struct Learned {
+    explicit Learned(uint32_t limit) : model(limit) {}
+    CostModel model;
+    int64_t looked = kNever;  // the last look at how long it takes; kNever: nobody asked for its age yet
+    int64_t patience = 1;     // with the next try
+    bool trying = false;      // one is handed out
   };
   enum class Order { deadline, fair };
 
+  Learned& learned(uint32_t cost) { return costs_.try_emplace(cost, limit_).first->second; }
+  // By what is known it would be late even if it ran now and alone, and it may be dropped.
+  bool hopeless(const Job& job, int64_t now);
+  // What is known is so old that it should be tried with this job: nothing runs, so nothing is learned.
+  bool worth_a_try(const Job& job, int64_t now);
+  void expire_front(Stream& stream, int64_t now, std::vector<Job>* out);
   void expire(int64_t now, std::vector<Job>* out);
   std::vector<Candidate> candidates(int64_t now);
-  bool feasible(const std::vector<Candidate>& order, int64_t now);
+  bool feasible(std::vector<Candidate> order, int64_t now);
   // Sorts; returns whether all deadlines can be met that way.
   bool arrange(std::vector<Candidate>& all, int64_t now);
   uint32_t cap_of(const Job& job);
@@ -116,11 +135,13 @@ class Scheduler {
   int64_t worth_waiting(const std::vector<Candidate>& members, int64_t now, uint32_t cap);
   bool waits(const std::vector<Candidate>& members, int64_t now, Decision* decision);
   void take_out(const Job& job);
+  void hand_out(const std::vector<Candidate>& batch, const std::vector<Job>& passed_over, Decision* decision);
   void forget_idle();
 
   const uint32_t limit_;
   std::map<uint64_t, Stream> streams_;
-  std::map<uint32_t, CostModel> costs_;
+  std::map<uint32_t, Learned> costs_;
+  std::set<uint64_t> probes_;  // jobs that expire() left for a try
   size_t waiting_ = 0;
   double virtual_time_ = 0;
   int64_t pressed_until_ = std::numeric_limits<int64_t>::min();
