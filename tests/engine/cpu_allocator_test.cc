@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include <thread>
+
 #include "engine/runtime/pass_memory.h"
 
 using namespace da3;
@@ -53,6 +55,24 @@ TEST_CASE("pool of blocks: a result outlives its pass and is not written over") 
   at::Tensor grown = result.clone();
   grown.resize_({2 * kFloats});
   CHECK(grown.narrow(0, 0, kFloats).eq(1).all().item<bool>());
+}
+
+TEST_CASE("pool of blocks: what another thread takes during a pass is not the pass's") {
+  use_block_pool();
+  trim_block_pool();
+  const PassBlocks pass;
+  const size_t before = kept_block_bytes();
+  // Weights that are loaded meanwhile, and freed before they are needed.
+  std::thread([] { make(); }).join();
+  CHECK(kept_block_bytes() == before);
+  make();
+  if (const size_t after = kept_block_bytes(); after != before) CHECK(after >= size_t(kFloats) * 4);
+  // A pass of another thread keeps what is its own.
+  std::thread([] {
+    const PassBlocks other;
+    const at::Tensor a = make(), b = make();
+  }).join();
+  CHECK((kept_block_bytes() == before || kept_block_bytes() >= size_t(kFloats) * 8));
 }
 
 TEST_CASE("pool of blocks: what a pass takes is still counted") {

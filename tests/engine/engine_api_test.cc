@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -12,6 +13,7 @@
 #include <future>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "engine/api/engine_module.h"
 #include "engine/network/attention.h"
@@ -218,6 +220,23 @@ Tensor depth_of(const Da3ResultData& d) {
   return plane(d.depth, {d.n_views, d.height, d.width});
 }
 
+Da3Shape shape_of(int width = kWidth, int height = kHeight) {
+  Da3Shape shape{};
+  shape.struct_size = sizeof shape;
+  shape.width = width;
+  shape.height = height;
+  shape.n_views = 1;
+  return shape;
+}
+
+Da3EngineConfig config_of(const std::string& model) {
+  Da3EngineConfig config{};
+  config.struct_size = sizeof config;
+  config.model = model.c_str();
+  config.device = "cpu";
+  return config;
+}
+
 Refusal open_refusal(const std::string& model, const char* device = "cpu",
                      Da3Precision precision = DA3_PRECISION_FP32) {
   return refusal_of([&] { open(model, 0, precision, device); });
@@ -272,6 +291,35 @@ geometry::Matrix34 pose_at(const float* p) {
 }
 
 }  // namespace
+
+// In a process of its own, or before all others: the number is the process's, and in force once anything was
+// computed.
+TEST_SUITE("threads") {
+  TEST_CASE("threads are the first one's choice") {
+    const auto first = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", nullptr, 2);
+    std::vector<std::string> notices;
+    const auto same = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", &notices, 2);
+    CHECK(notices.empty());
+    const auto other = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", &notices, 3);
+    REQUIRE(notices.size() == 1);
+    CHECK(notices[0].find("threads") != std::string::npos);
+    CHECK(std::string(first->info().runtime).find("2 CPU threads") != std::string::npos);
+  }
+
+  TEST_CASE("and stay so when passes have run") {
+    const auto first = open(Models::any_view());
+    const Pictures pictures(1, 1, 14, 14);
+    Ticket ticket;
+    ticket.submit(*first, pictures.request());
+    CHECK(ticket.code() == DA3_OK);
+    std::vector<std::string> notices;
+    open(Models::any_view(), 0, DA3_PRECISION_FP32, "cpu", &notices);
+    CHECK(notices.empty());  // no wish
+    open(Models::any_view(), 0, DA3_PRECISION_FP32, "cpu", &notices, 5);
+    REQUIRE(notices.size() == 1);
+    CHECK(notices[0].find("threads=5") != std::string::npos);
+  }
+}
 
 TEST_SUITE("open") {
   TEST_CASE("a folder: what the model is") {
@@ -525,17 +573,6 @@ TEST_SUITE("open") {
     api.result_unref(nullptr);
     CHECK(std::string(api.runtime()).find("LibTorch") == 0);
   }
-
-  TEST_CASE("threads are the first one's choice") {
-    const auto first = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", nullptr, 2);
-    std::vector<std::string> notices;
-    const auto same = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", &notices, 2);
-    CHECK(notices.empty());
-    const auto other = open(Models::any_view(), 0, DA3_PRECISION_AUTO, "cpu", &notices, 3);
-    REQUIRE(notices.size() == 1);
-    CHECK(notices[0].find("threads") != std::string::npos);
-    CHECK(std::string(first->info().runtime).find("2 CPU threads") != std::string::npos);
-  }
 }
 
 TEST_SUITE("sharing") {
@@ -599,6 +636,117 @@ TEST_SUITE("sharing") {
       });
     for (auto& t : threads) t.join();
     CHECK(good == 24);
+  }
+}
+
+namespace {
+
+// Somebody who opens a model and may change his mind; blocks at a weight if he is told to.
+struct Opener {
+  std::atomic<int> asked{0};
+  std::atomic<bool> cancelled{false};
+  int cancel_at = 0;     // the question that is answered with yes; 0: none
+  Gate* gate = nullptr;  // passed once at half of the weights
+  Da3EngineConfig config = config_of(Models::mono());
+
+  Opener() {
+    // Nothing is left to measure.
+    config.precision = DA3_PRECISION_FP32;
+    config.attention = DA3_ATTENTION_PLAIN;
+    config.user = this;
+    config.cancelled = [](void* user) {
+      auto* self = static_cast<Opener*>(user);
+      const bool now = ++self->asked == self->cancel_at;
+      return int32_t(now || self->cancelled);
+    };
+    config.progress = [](void* user, Da3ProgressStage stage, double part) {
+      auto* self = static_cast<Opener*>(user);
+      if (self->gate && stage == DA3_PROGRESS_LOADING && part > 0.3 && part < 1)
+        std::exchange(self->gate, nullptr)->pass();
+    };
+  }
+  Refusal refusal() {
+    return refusal_of([&] { EngineModule::instance().open(config); });
+  }
+};
+
+}  // namespace
+
+TEST_SUITE("a load that nobody wants any more") {
+  TEST_CASE("ends at whatever weight it is, and the next one loads anew") {
+    Opener patient;
+    const auto before = EngineModule::instance().open(patient.config)->stats();
+    const int questions = patient.asked;
+    CHECK(questions > 20);
+    for (const int at : {1, 2, questions / 2, questions}) {
+      CAPTURE(at);
+      Opener opener;
+      opener.cancel_at = at;
+      const Refusal r = opener.refusal();
+      CHECK(r.code == DA3_ERROR_CANCELLED);
+      CHECK(!r.message.empty());
+      CHECK(opener.asked == at);  // not asked again
+    }
+    Opener opener;
+    const auto engine = EngineModule::instance().open(opener.config);
+    CHECK(opener.asked == questions);
+    CHECK(engine->stats().cache_misses == before.cache_misses + 1);
+    // There it is: hardly a question, and still an answer.
+    Opener late;
+    CHECK(EngineModule::instance().open(late.config) != nullptr);
+    CHECK(late.asked < 5);
+  }
+
+  TEST_CASE("an older caller is not asked") {
+    Opener opener;
+    opener.cancelled = true;
+    opener.config.struct_size = offsetof(Da3EngineConfig, cancelled);
+    CHECK(EngineModule::instance().open(opener.config) != nullptr);
+    CHECK(opener.asked == 0);
+  }
+
+  TEST_CASE("waiting for somebody else's: ends too, and the other goes on") {
+    Gate gate;
+    Opener first, second;
+    first.gate = &gate;
+    second.cancel_at = 3;  // the first one is asked before it waits
+    auto loaded = std::async(std::launch::async, [&] { return EngineModule::instance().open(first.config); });
+    gate.wait_until_reached();
+    CHECK(second.refusal().code == DA3_ERROR_CANCELLED);  // would hang if it waited
+    gate.open();
+    const auto engine = loaded.get();
+    CHECK(engine->stats().users == 1);
+  }
+
+  TEST_CASE("somebody else's that is given up: whoever waits loads it himself") {
+    Gate gate;
+    Opener first, second;
+    first.gate = &gate;
+    auto given_up = std::async(std::launch::async, [&] { return first.refusal(); });
+    gate.wait_until_reached();
+    auto loaded =
+        std::async(std::launch::async, [&] { return EngineModule::instance().open(second.config); });
+    while (second.asked < 3) std::this_thread::yield();  // of which some while it waits
+    first.cancelled = true;
+    gate.open();
+    CHECK(given_up.get().code == DA3_ERROR_CANCELLED);
+    const auto engine = loaded.get();
+    CHECK(engine->stats().users == 1);
+    CHECK(second.asked > 20);
+  }
+
+  TEST_CASE("a warm-up is asked for it as well, also one that has not begun") {
+    Opener opener;
+    const auto engine = EngineModule::instance().open(opener.config);
+    opener.cancelled = true;
+    CHECK(refusal_of([&] { engine->warm_up(shape_of()); }).code == DA3_ERROR_CANCELLED);
+    CHECK(engine->shape_stats(shape_of()).measured == 0);
+    opener.cancelled = false;
+    opener.cancel_at = opener.asked + 3;
+    CHECK(refusal_of([&] { engine->warm_up(shape_of()); }).code == DA3_ERROR_CANCELLED);
+    const uint64_t some = engine->shape_stats(shape_of()).measured;
+    CHECK(engine->warm_up(shape_of()));
+    CHECK(engine->shape_stats(shape_of()).measured > some);
   }
 }
 
@@ -788,6 +936,42 @@ TEST_SUITE("known cameras") {
     const Tensor twice = e.clone();
     twice.select(3, 3).mul_(2);
     CHECK(distance(run(twice), once * 2) < 1e-3);
+  }
+
+  TEST_CASE("that the network's poses cannot be compared with fail their item, and only once") {
+    // A camera decoder that makes no number of anything.
+    const TempDir temp;
+    StoredTensors tensors = synthetic_tensors(tiny_config(tiny_any_view()));
+    int spoilt = 0;
+    for (auto& [name, stored] : tensors) {
+      if (name.find("cam_dec.fc_t.bias") == std::string::npos) continue;
+      ++spoilt;
+      stored = store(at::full(stored.shape, NAN, at::TensorOptions(at::kFloat)));
+    }
+    REQUIRE(spoilt == 1);
+    const auto engine = open(write_model(temp, "no-poses", tiny_any_view(), tensors), 4);
+    const Pictures pictures(5, 2);
+    const auto [e, k] = make_cameras(1, 2);
+    Da3Request request = pictures.request();
+    request.extrinsics = e.data_ptr<float>();
+    request.intrinsics = k.data_ptr<float>();
+    std::deque<Ticket> tickets(3);
+    {
+      const Busy busy(*engine);
+      for (Ticket& t : tickets) t.submit(*engine, request);
+    }
+    for (Ticket& t : tickets) {
+      CHECK(t.code() == DA3_ERROR_FAILED);
+      CHECK(t.message().find("not finite") != std::string::npos);
+    }
+    const Da3EngineStats s = engine->stats();
+    CHECK(s.batch_histogram[2] == 1);
+    CHECK(s.batches == 2);  // with the one that kept it busy: nothing was run again
+    CHECK(s.failed == 3);
+    // Who does not ask for poses is served.
+    Ticket plain;
+    plain.submit(*engine, pictures.request());
+    CHECK(plain.code() == DA3_OK);
   }
 
   TEST_CASE("differ between the items of a batch") {
@@ -1054,6 +1238,67 @@ TEST_SUITE("cancelling and closing") {
     CHECK(again.code() == DA3_OK);
   }
 
+  TEST_CASE("cancel without waiting takes out the same, and does not wait") {
+    const auto engine = open(Models::any_view()), other = open(Models::any_view());
+    const Pictures pictures(1, 1, 14, 14);
+    const char stream_a = 0, stream_b = 0;
+    Gate gate;
+    Ticket running(&gate), waiting_1, waiting_2, of_b, of_other, later;
+    running.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    gate.wait_until_reached();
+    waiting_1.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    waiting_2.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    of_b.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_b));
+    of_other.submit(*other, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    CHECK(engine->cancel_waiting(&stream_a));  // would hang if it waited
+    CHECK(waiting_1.calls() == 1);
+    CHECK(waiting_2.calls() == 1);
+    CHECK(waiting_1.code() == DA3_ERROR_CANCELLED);
+    CHECK(waiting_2.code() == DA3_ERROR_CANCELLED);
+    CHECK(running.calls() == 0);
+    CHECK(engine->cancel_waiting(&stream_a));
+    CHECK(engine->cancel_waiting(nullptr));
+    later.submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &stream_a));
+    gate.open();
+    CHECK(running.code() == DA3_OK);  // its callback had begun
+    for (Ticket* t : {&of_b, &of_other, &later}) CHECK(t->code() == DA3_OK);
+    for (Ticket* t : {&running, &waiting_1, &waiting_2, &of_b, &of_other, &later}) CHECK(t->calls() == 1);
+    const Da3EngineStats s = engine->stats();
+    CHECK(s.submitted == s.completed + s.failed + s.cancelled + s.expired + s.waiting + s.running);
+  }
+
+  TEST_CASE("threads submit and cancel without waiting: every request is answered exactly once") {
+    const auto engine = open(Models::any_view(), 3);
+    const Pictures pictures(1, 1, 14, 14);
+    constexpr size_t kThreads = 3, kEach = 60;
+    std::deque<Ticket> tickets[kThreads];
+    std::vector<std::thread> threads;
+    const char streams[kThreads] = {};
+    const uint64_t cancelled = engine->stats().cancelled;
+    for (size_t t = 0; t < kThreads; ++t) {
+      tickets[t].resize(kEach);
+      threads.emplace_back([&, t] {
+        for (size_t i = 0; i < kEach; ++i) {
+          tickets[t][i].submit(*engine, pictures.request(DA3_OUTPUT_DEPTH, &streams[t]));
+          if (t == 0 && i % 8 == 7) engine->cancel_waiting(&streams[t]);
+          if (i % 16 == 15) tickets[t][i].code();
+        }
+      });
+    }
+    for (auto& t : threads) t.join();
+    uint64_t told = 0;
+    for (size_t t = 0; t < kThreads; ++t)
+      for (Ticket& ticket : tickets[t]) {
+        const bool good = ticket.code() == DA3_OK;
+        CHECK((good || (t == 0 && ticket.code() == DA3_ERROR_CANCELLED)));
+        told += !good;
+      }
+    for (const char& stream : streams) engine->cancel(&stream);
+    for (auto& list : tickets)
+      for (Ticket& ticket : list) CHECK(ticket.calls() == 1);
+    CHECK(engine->stats().cancelled - cancelled == told);
+  }
+
   TEST_CASE("cancel of a stream without requests returns at once, however busy the engine is") {
     const auto engine = open(Models::any_view());
     const char busy_stream = 0, idle_stream = 0;
@@ -1203,25 +1448,11 @@ bool all_same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   return true;
 }
 
-Da3Shape shape_of(int width = kWidth, int height = kHeight) {
-  Da3Shape shape{};
-  shape.struct_size = sizeof shape;
-  shape.width = width;
-  shape.height = height;
-  shape.n_views = 1;
-  return shape;
-}
-
-Da3EngineConfig config_of(const std::string& model) {
-  Da3EngineConfig config{};
-  config.struct_size = sizeof config;
-  config.model = model.c_str();
-  config.device = "cpu";
-  return config;
-}
-
 // float32 with sums in another order; the tiny networks amplify little.
 constexpr double kRounding = 5e-5;
+// 8 bits of mantissa: two units in the last place, for processors that add up in another order. (Where our
+// own kernels run the bits are the same.)
+constexpr double kRoundingBf16 = 0.01, kRoundingInt8 = 0.01;
 
 }  // namespace
 
@@ -1277,6 +1508,51 @@ TEST_SUITE("a batch never changes a result") {
       for (size_t i = 0; i < 4; ++i) CHECK(greatest_distance(reversed[3 - i], reference[i]) < kRounding);
       // In its place an item gives the same bits, whoever is beside it.
       CHECK(all_same_bits(strangers[0], reference[0]));
+    }
+  }
+
+  TEST_CASE("in half precision and with 8-bit layers too, within their rounding") {
+    const DeviceTraits traits = traits_of(at::kCPU);
+    struct Case {
+      const char* name;
+      Da3Precision precision;
+      bool native;
+      double bound;  // of the greatest distance
+    };
+    for (const Case& c : {Case{"bf16", DA3_PRECISION_BF16, traits.native_bf16, kRoundingBf16},
+                          Case{"int8", DA3_PRECISION_INT8, traits.native_int8, kRoundingInt8}}) {
+      if (!c.native) {
+        MESSAGE(c.name << " is not native on this processor: its batches are not compared here");
+        continue;
+      }
+      for (const Kind& kind : kKinds) {
+        CAPTURE(std::string(c.name));
+        CAPTURE(std::string(kind.name));
+        const auto engine = open(kind.model(), 4, c.precision);
+        CHECK(engine->info().precision == c.precision);
+        std::deque<Pictures> pictures;
+        std::vector<std::vector<Tensor>> alone;
+        for (int i = 0; i < 8; ++i) {
+          pictures.emplace_back(i, kind.views);
+          Ticket ticket;
+          ticket.submit(*engine, pictures.back().request(kind.outputs));
+          CHECK(ticket.data().batch == 1);
+          alone.push_back(planes_of(ticket.data()));
+        }
+        const std::vector<size_t> order = {0, 1, 2, 3};
+        const auto together = run_together(*engine, pictures, order, kind.outputs);
+        const auto again = run_together(*engine, pictures, order, kind.outputs);
+        const auto reversed = run_together(*engine, pictures, {3, 2, 1, 0}, kind.outputs);
+        const auto strangers = run_together(*engine, pictures, {0, 5, 6, 7}, kind.outputs);
+        for (size_t i = 0; i < 4; ++i) {
+          CHECK(all_same_bits(again[i], together[i]));
+          CHECK(greatest_distance(together[i], alone[i]) < c.bound);
+          CHECK(greatest_distance(reversed[3 - i], together[i]) < c.bound);
+          // And of no other item.
+          CHECK(greatest_distance(together[i], alone[(i + 1) % 4]) > 10 * c.bound);
+        }
+        CHECK(all_same_bits(strangers[0], together[0]));
+      }
     }
   }
 
@@ -1386,6 +1662,10 @@ TEST_SUITE("statistics") {
     CHECK(s.service.p50_ns > 0);
     CHECK(s.queue_wait.count >= 5);
     CHECK(s.memory_weights == engine->info().parameters * 4);
+    const auto in_8_bits = open(Models::any_view(), 1, DA3_PRECISION_INT8);
+    const uint64_t least = in_8_bits->info().parameters, weights = in_8_bits->stats().memory_weights;
+    CHECK(weights > least);
+    CHECK(weights < 4 * least);
     CHECK(s.memory_used > 0);
     CHECK(s.memory_free > 0);
     CHECK(s.memory_budget > 0);

@@ -113,6 +113,105 @@ TEST_SUITE("sharing") {
   }
 }
 
+TEST_SUITE("giving up") {
+  // A load that stands still until it is let go or cancelled, on a thread of its own.
+  struct Loading {
+    explicit Loading(Fixture& f, const std::string& key) {
+      done = std::async(std::launch::async, [this, &f, key] {
+        return f.registry.acquire(key, 1, [this, &f] {
+          started.set_value();
+          if (go.get_future().get())
+            throw da3::EngineError(DA3_ERROR_CANCELLED, "Loading the model was cancelled.");
+          return f.load()();
+        });
+      });
+      started.get_future().wait();
+    }
+    std::promise<void> started;
+    std::promise<bool> go;  // true: cancelled
+    std::future<std::shared_ptr<Thing>> done;
+  };
+  Da3ErrorCode code_of(std::future<std::shared_ptr<Thing>> & waiting) {
+    try {
+      waiting.get();
+      return DA3_OK;
+    } catch (const da3::EngineError& e) {
+      return e.code();
+    }
+  }
+
+  TEST_CASE("whoever waits for another's load can stop waiting; the load goes on") {
+    Fixture f;
+    Loading first(f, "slow");
+    std::atomic<bool> cancelled{false};
+    auto second = std::async(std::launch::async, [&] {
+      return f.registry.acquire("slow", 1, f.load(), [&] { return cancelled.load(); });
+    });
+    const int64_t until = f.clock.wait_for_waiter();
+    CHECK(until > f.clock.now());
+    cancelled = true;
+    f.clock.advance(until - f.clock.now());
+    CHECK(code_of(second) == DA3_ERROR_CANCELLED);
+    first.go.set_value(false);
+    auto value = first.done.get();
+    CHECK(f.registry.users(value.get()) == 1);
+    CHECK(f.loads == 1);
+    f.registry.release(std::move(value), 0);
+    CHECK(f.alive == 0);
+  }
+
+  TEST_CASE("whoever is never cancelled gets what another loads") {
+    Fixture f;
+    Loading first(f, "slow");
+    auto second = std::async(std::launch::async,
+                             [&] { return f.registry.acquire("slow", 1, f.load(), [] { return false; }); });
+    const int64_t until = f.clock.wait_for_waiter();
+    f.clock.advance(until - f.clock.now());  // asked once more
+    first.go.set_value(false);
+    auto a = first.done.get(), b = second.get();
+    CHECK(a == b);
+    CHECK(f.loads == 1);
+    CHECK(f.registry.users(a.get()) == 2);
+    CHECK(f.registry.counters().hits == 1);
+    f.registry.release(std::move(a), 0);
+    f.registry.release(std::move(b), 0);
+    CHECK(f.alive == 0);
+  }
+
+  TEST_CASE("when the one who loads gives up, one of those who wait takes over, with or without a question") {
+    for (const bool asks : {true, false}) {
+      Fixture f;
+      Loading first(f, "slow");
+      std::vector<std::future<std::shared_ptr<Thing>>> others;
+      for (int i = 0; i < 3; ++i)
+        others.push_back(std::async(std::launch::async, [&] {
+          return f.registry.acquire("slow", 1, f.load(), asks ? [] { return false; } : Registry::Cancelled());
+        }));
+      first.go.set_value(true);
+      CHECK(code_of(first.done) == DA3_ERROR_CANCELLED);
+      std::vector<std::shared_ptr<Thing>> values;
+      for (auto& other : others) values.push_back(other.get());
+      CHECK(f.loads == 1);
+      CHECK(f.registry.users(values[0].get()) == 3);
+      CHECK(f.registry.counters().misses == 1);
+      for (auto& value : values) f.registry.release(std::move(value), 0);
+      CHECK(f.alive == 0);
+    }
+  }
+
+  TEST_CASE("alone: the error comes back, nothing is kept, and the next one loads") {
+    Fixture f;
+    Loading first(f, "slow");
+    first.go.set_value(true);
+    CHECK(code_of(first.done) == DA3_ERROR_CANCELLED);
+    CHECK(f.registry.counters().misses == 0);
+    auto value = f.get("slow");
+    CHECK(f.loads == 1);
+    f.registry.release(std::move(value), 0);
+    CHECK(f.alive == 0);
+  }
+}
+
 TEST_SUITE("keeping") {
   TEST_CASE("for a while after the last user: the next one finds it") {
     Fixture f;

@@ -25,6 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using Options = std::map<std::string, std::string>;
+constexpr std::chrono::milliseconds kAskAgain{5};  // a blocked open() or warm_up() whether it is wanted
 
 // One lock and one condition for the whole stub: it is a test double, not a race for speed.
 struct Global {
@@ -50,6 +51,7 @@ struct Request {
   std::vector<Da3View> views;
   int number = 0;  // of this engine, from 1
   bool expire = false;
+  bool abandoned = false;  // runs, and nobody wants it any more
   Clock::time_point submitted;
 };
 
@@ -232,6 +234,7 @@ void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t 
   if (engine.hits("halve-at", item)) warn(engine);
   {
     const std::lock_guard lock(global().mutex);
+    if (item.abandoned) code = DA3_ERROR_CANCELLED;
     --global().outstanding;  // before done(): its callee may submit the next one
   }
   Da3Result* result = nullptr;
@@ -283,6 +286,25 @@ void form_batch(Da3Engine& engine) {
   }
 }
 
+// Some of what runs, as one pass. One that breaks is run again in halves, as the engine does.
+void run_pass(const Da3Engine& engine, size_t begin, size_t end, Da3ErrorCode code) {
+  const auto breaks = [&](const auto& item) { return engine.hits("break-at", *item); };
+  const bool broken = code == DA3_OK && std::any_of(engine.running.begin() + std::ptrdiff_t(begin),
+                                                    engine.running.begin() + std::ptrdiff_t(end), breaks);
+  if (broken) {
+    const std::lock_guard lock(global().mutex);
+    ++global().counters.broken_passes;
+  }
+  if (broken && end - begin > 1) {
+    const size_t middle = (begin + end + 1) / 2;
+    run_pass(engine, begin, middle, code);
+    run_pass(engine, middle, end, code);
+    return;
+  }
+  for (size_t i = begin; i < end; ++i)
+    finish(engine, *engine.running[i], broken ? DA3_ERROR_FAILED : code, uint32_t(end - begin));
+}
+
 void work(Da3Engine* engine) {
   Global& g = global();
   std::unique_lock lock(g.mutex);
@@ -305,10 +327,9 @@ void work(Da3Engine* engine) {
       ++g.counters.batches;
       ++engine->batches;
     }
-    const auto batch = uint32_t(engine->running.size());
     const Da3ErrorCode code = engine->stopping ? DA3_ERROR_CANCELLED : DA3_OK;
     lock.unlock();
-    for (auto& item : engine->running) finish(*engine, *item, code, batch);
+    run_pass(*engine, 0, engine->running.size(), code);
     lock.lock();
     engine->running.clear();
     g.changed.notify_all();
@@ -369,6 +390,12 @@ Da3Engine* new_engine(const Da3EngineConfig& config, const std::string& key, con
   return engine;
 }
 
+// Callers of an older engine.h have no such field.
+bool asks_to_stop(const Da3EngineConfig& config) {
+  constexpr size_t kSize = offsetof(Da3EngineConfig, cancelled) + sizeof config.cancelled;
+  return config.struct_size >= kSize && config.cancelled && config.cancelled(config.user) != 0;
+}
+
 Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
   const std::string model = config->model ? config->model : "";
   if (model.rfind("stub:", 0) != 0) {
@@ -396,7 +423,18 @@ Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
   if (options.count("open-block")) {
     ++g.opening;
     g.changed.notify_all();
-    g.changed.wait(lock, [&] { return g.open_passes != 0; });
+    while (g.open_passes == 0) {
+      lock.unlock();
+      const bool unwanted = asks_to_stop(*config);
+      lock.lock();
+      if (unwanted) {
+        ++g.counters.opens_cancelled;
+        g.changed.notify_all();
+        set_error(error, DA3_ERROR_CANCELLED, "Loading the model was cancelled.");
+        return nullptr;
+      }
+      g.changed.wait_for(lock, kAskAgain, [&] { return g.open_passes != 0; });
+    }
     if (g.open_passes > 0) --g.open_passes;
   }
   ++g.counters.opened;
@@ -469,18 +507,34 @@ int stub_submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
   return DA3_OK;
 }
 
-void stub_cancel(Da3Engine* engine, const void* stream) {
+// What waits of the stream ends; with `mark`, what runs will end as cancelled too.
+void take_out(Da3Engine* engine, const void* stream, bool mark) {
   Global& g = global();
   std::vector<std::unique_ptr<Request>> dropped;
-  std::unique_lock lock(g.mutex);
-  for (auto& item : engine->pending) {
-    if (item->request.stream == stream) dropped.push_back(std::move(item));
+  {
+    const std::lock_guard lock(g.mutex);
+    for (auto& item : engine->pending) {
+      if (item->request.stream == stream) dropped.push_back(std::move(item));
+    }
+    std::erase(engine->pending, nullptr);
+    for (auto& item : engine->running) {
+      if (mark && item && item->request.stream == stream) item->abandoned = true;
+    }
+    g.changed.notify_all();
   }
-  std::erase(engine->pending, nullptr);
-  g.changed.notify_all();
-  lock.unlock();
   for (auto& item : dropped) finish(*engine, *item, DA3_ERROR_CANCELLED, 0);
-  lock.lock();
+}
+
+void stub_cancel_waiting(Da3Engine* engine, const void* stream) {
+  take_out(engine, stream, true);
+  const std::lock_guard lock(global().mutex);
+  ++global().counters.cancels_without_waiting;
+}
+
+void stub_cancel(Da3Engine* engine, const void* stream) {
+  Global& g = global();
+  take_out(engine, stream, false);
+  std::unique_lock lock(g.mutex);
   g.changed.notify_all();
   g.changed.wait(lock, [&] {
     return std::none_of(engine->running.begin(), engine->running.end(),
@@ -550,8 +604,17 @@ int stub_warm_up(Da3Engine* engine, const Da3Shape*, Da3Error* error) {
     return set_error(error, DA3_ERROR_NO_MEMORY, "Out of memory: not one item fits.");
   }
   if (engine->number("warm-block", 0)) {
-    g.changed.wait(lock, [&] { return engine->stop_warm_up || g.passes != 0; });
-    if (engine->stop_warm_up) return set_error(error, DA3_ERROR_CANCELLED, "The warm-up was stopped.");
+    const Da3EngineConfig user = engine->users.empty() ? Da3EngineConfig{} : engine->users.back();
+    bool unwanted = false;
+    while (!unwanted && !engine->stop_warm_up && g.passes == 0) {
+      lock.unlock();
+      unwanted = asks_to_stop(user);
+      lock.lock();
+      if (unwanted) break;
+      g.changed.wait_for(lock, kAskAgain, [&] { return engine->stop_warm_up || g.passes != 0; });
+    }
+    if (unwanted || engine->stop_warm_up)
+      return set_error(error, DA3_ERROR_CANCELLED, "The warm-up was stopped.");
   }
   engine->single_ns = int64_t(1000) * engine->number("single-us", 0);
   return DA3_OK;
@@ -635,7 +698,7 @@ const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
       DA3_ENGINE_ABI,    sizeof(Da3EngineApi), stub_runtime,      stub_open,         stub_close,
       stub_info,         stub_submit,          stub_cancel,       stub_result_data,  stub_result_ref,
       stub_result_unref, stub_error_clear,     stub_stream_begin, stub_stream_end,   stub_drain,
-      stub_stats,        stub_shape_stats,     stub_warm_up,      stub_warm_up_stop,
+      stub_stats,        stub_shape_stats,     stub_warm_up,      stub_warm_up_stop, stub_cancel_waiting,
   };
   return abi == DA3_ENGINE_ABI ? &api : nullptr;
 }

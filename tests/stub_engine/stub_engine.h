@@ -15,12 +15,13 @@
  *   cuda=1                   pretends to have a cuda device
  *   inference-us=N           what results say about their pass (default 1000)
  *   queued-us=N              what they say about their time in the queue (default: what it was)
- *   open-block=1             open() waits until release_opens()
+ *   open-block=1             open() waits until release_opens(), or until its caller's cancelled() says so
  *   single-us=N              what warm_up() finds out
- *   warm-block=1, warm-fail=1   warm_up() waits until warm_up_stop() or release(); it fails
+ *   warm-block=1, warm-fail=1   warm_up() waits until warm_up_stop(), cancelled() or release(); it fails
  * the N-th request (from 1) of the engine misbehaves:
  *   fail-at, oom-at          it finishes with DA3_ERROR_FAILED, DA3_ERROR_NO_MEMORY
- *   refuse-at                submit() itself fails
+ *   break-at                 every pass that it is in fails as a whole and is run again in halves, as the
+ * engine does; alone it finishes with DA3_ERROR_FAILED refuse-at                submit() itself fails
  *   expire-at                it finishes with DA3_ERROR_EXPIRED, if it allows that
  *   halve-at                 it is computed, and a warning says that memory ran out before
  *   nan-at, some-nan-at      depth is all NaN; only its first value is
@@ -62,6 +63,9 @@ typedef struct {
   int64_t last_interval_ns;
   float last_memory_fraction;
   int32_t last_cache_ttl_ms;
+  int opens_cancelled;
+  int cancels_without_waiting; /* calls of cancel_waiting() */
+  int broken_passes;           /* by break-at; those that were run again too */
 } Da3StubCounters;
 
 typedef struct {

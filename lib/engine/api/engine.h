@@ -13,8 +13,8 @@
  *   extrinsics  world to camera, 3x4 row-major [R|t], OpenCV camera axes (x right, y down, z forward)
  *
  * Threading: every function may be called from any thread. Done callbacks run on the engine's worker
- * thread, or inside cancel() and close() for requests that those take out; they must return soon and must not call
- * close(), cancel() or warm_up(). Call cancel() and close() without holding a lock that a callback takes.
+ * thread, or inside cancel(), cancel_waiting() and close() for requests that those take out; they must return soon and
+ * must not call close(), cancel() or warm_up(). Call these without holding a lock that a callback takes.
  *
  * Growth: structures and the table of functions only grow at their end. A structure is read (or written) as far as
  * its struct_size goes; fields beyond it have the value 0, which always means what the engine did before the field
@@ -119,7 +119,7 @@ typedef struct {
   const char *device;     /* "auto", "cpu", "cuda", "cuda:N", "mps"; NULL = auto */
   Da3Precision precision; /* auto: the fastest that the device is native in, measured when the model is loaded */
   uint32_t max_batch;     /* most items put through the network together; 0 = the engine chooses */
-  uint32_t threads;       /* CPU threads; 0 = all. Process-wide: the first engine that sets it wins */
+  uint32_t threads;       /* CPU threads; 0 = all. Process-wide: the first engine that sets it or computes wins */
   /* Remarks that are no errors ("not a trained model", "falling back to cpu"); may be NULL. Called from open(). */
   void (*notice)(void *user, const char *text);
   void *user;
@@ -137,11 +137,17 @@ typedef struct {
    * fails. Called with `user` on the thread that called open() or warm_up(); may be NULL. */
   void (*progress)(void *user, Da3ProgressStage stage, double fraction);
   /* Something that went wrong and was mended: DA3_ERROR_NO_MEMORY when a batch had to be halved (once for each
-   * new limit). Called with `user` on the engine's worker thread, to every reference that had an item in that batch,
-   * until close() has returned; must return soon; may be NULL. */
+   * new limit). Or that cannot be mended but should be known: DA3_ERROR_EXPIRED when one item takes longer than its
+   * deadlines leave time (once for a reference). Called with `user` on the engine's worker thread, to every reference
+   * that had an item in that batch, until close() has returned; must return soon; may be NULL. */
   void (*warning)(void *user, Da3ErrorCode code, const char *text);
   Da3PerformanceMode performance_mode;
   Da3Attention attention;
+  /* Whether nobody wants the model any more. Asked again and again with `user` on the thread that called open() or
+   * warm_up(), while it does (from one weight, candidate or pass to the next, and while another open() loads the same
+   * model): anything but 0 ends the call with DA3_ERROR_CANCELLED. Others who wait for the same model load it
+   * themselves then. Must return soon; may be NULL. */
+  int32_t (*cancelled)(void *user);
 } Da3EngineConfig;
 /* Up to `user`: the least that open() accepts. */
 #define DA3_ENGINE_CONFIG_SIZE_1 offsetof(Da3EngineConfig, memory_fraction)
@@ -334,11 +340,17 @@ typedef struct {
   /* Measures passes of 1, 2, 4, ... items of this kind on made-up pictures, up to `max_batch`, until a larger one
    * gains under 5 % an item or would not fit into memory. Blocks; passes of others run in between. 0, or the error
    * code with *error filled: as submit(), NO_MEMORY when one item does not fit, CANCELLED when warm_up_stop() was
-   * called. What was measured before stays. Not
-   * while close() of the same reference runs. */
+   * called or Da3EngineConfig.cancelled says so. What was measured before stays. Not while close() of the same
+   * reference runs. */
   int (*warm_up)(Da3Engine *engine, const Da3Shape *shape, Da3Error *error);
-  /* Lets warm_up() calls of this reference return after the pass that runs. */
+  /* Lets the warm_up() calls of this reference that have begun return after the pass that runs. A call that begins
+   * later is not meant: whoever announces one on another thread says by Da3EngineConfig.cancelled that it is not
+   * wanted any more. */
   void (*warm_up_stop)(Da3Engine *engine);
+  /* As cancel(), but does not wait: requests of `stream` that have not started finish with DA3_ERROR_CANCELLED before
+   * it returns; those that run finish with DA3_ERROR_CANCELLED when their pass ends, on the worker thread. A done()
+   * that has begun goes on, and its result is what it is. Later requests of the stream are not touched. */
+  void (*cancel_waiting)(Da3Engine *engine, const void *stream);
 } Da3EngineApi;
 /* Up to `error_clear`: the least that a table has. */
 #define DA3_ENGINE_API_SIZE_1 offsetof(Da3EngineApi, stream_begin)

@@ -46,6 +46,12 @@ class Engine {
   // Throws EngineError.
   void submit(const Da3Request& request);
   void cancel(const void* stream) { api_.cancel(handle_, stream); }
+  // Without waiting for what runs. False: the module cannot do that, nothing happened.
+  bool cancel_waiting(const void* stream) {
+    if (!DA3_ENGINE_HAS(&api_, cancel_waiting)) return false;
+    api_.cancel_waiting(handle_, stream);
+    return true;
+  }
 
   // What modules may lack: without it nothing happens, and statistics stay zero.
   void stream_begin(const void* stream, const Da3Stream& description) {

@@ -153,21 +153,27 @@ Da3Engine* open_engine(const Da3EngineConfig* given, Da3Error* error) {
     const Progress progress = [&config](double part) {
       if (config.progress) config.progress(config.user, DA3_PROGRESS_LOADING, part);
     };
+    Cancelled cancelled;
+    if (config.cancelled) cancelled = [&config] { return config.cancelled(config.user) != 0; };
     progress(0);
     if (!set_threads(config.threads))
-      notice("The number of CPU threads was set by an earlier user of this process and stays as it is.");
+      notice(
+          "threads=" + std::to_string(config.threads) +
+          " changes nothing: an earlier user of this process has set another number of CPU threads, or has "
+          "computed with all of them. Set it for the first one.");
     const ModelRequest request =
         resolve_model(config.model, config.device ? config.device : "auto",
-                      Wish{config.performance_mode, config.precision, config.attention});
+                      Wish{config.performance_mode, config.precision, config.attention}, cancelled);
     if (config.cache_memory_limit > 0) EngineCore::registry().set_limit(config.cache_memory_limit);
     auto engine = std::make_unique<Da3Engine>();
     engine->client = std::make_unique<Client>();
     engine->client->max_batch = config.max_batch;
     engine->client->warning = config.warning;
     engine->client->progress = config.progress;
+    engine->client->cancelled = config.cancelled;
     engine->client->user = config.user;
     engine->keep_ns = int64_t(config.cache_ttl_ms) * 1'000'000;
-    engine->core = EngineCore::acquire(request, notice, progress);
+    engine->core = EngineCore::acquire(request, notice, progress, cancelled);
     if (config.memory_fraction > 0) engine->core->set_memory_fraction(config.memory_fraction);
     fill_info(engine.get());
     progress(1);
@@ -176,8 +182,8 @@ Da3Engine* open_engine(const Da3EngineConfig* given, Da3Error* error) {
   return out;
 }
 
-// Takes the waiting requests of this client (and stream, if not null) out and tells their owners.
-void cancel_waiting(Da3Engine& engine, const void* stream, bool all) {
+// Takes the waiting requests of this client (and stream, if not all) out and tells their owners.
+void take_out_waiting(Da3Engine& engine, const void* stream, bool all) {
   auto items = engine.core->queue().remove(
       [&](const Item& item) { return item.client == engine.client.get() && (all || item.stream == stream); });
   for (Item& item : items) deliver(item, DA3_ERROR_CANCELLED, "Cancelled.");
@@ -186,7 +192,7 @@ void cancel_waiting(Da3Engine& engine, const void* stream, bool all) {
 void close_engine(Da3Engine* engine) {
   if (!engine) return;
   guarded(nullptr, [&] {
-    cancel_waiting(*engine, nullptr, true);
+    take_out_waiting(*engine, nullptr, true);
     engine->client->wait_all();
     engine->core->queue().end_streams(engine->client.get());
     EngineCore::registry().release(std::move(engine->core), engine->keep_ns);
@@ -196,8 +202,15 @@ void close_engine(Da3Engine* engine) {
 
 void cancel_stream(Da3Engine* engine, const void* stream) {
   guarded(nullptr, [&] {
-    cancel_waiting(*engine, stream, false);
+    take_out_waiting(*engine, stream, false);
     engine->client->wait(stream);
+  });
+}
+
+void cancel_without_waiting(Da3Engine* engine, const void* stream) {
+  guarded(nullptr, [&] {
+    for (Item& item : engine->core->queue().abandon(engine->client.get(), stream))
+      deliver(item, DA3_ERROR_CANCELLED, "Cancelled.");
   });
 }
 
@@ -405,9 +418,11 @@ int warm_up_engine(Da3Engine* engine, const Da3Shape* given, Da3Error* error) {
     const uint32_t most = shape.max_batch > 0 ? shape.max_batch : engine->info.max_batch;
     Client& client = *engine->client;
     const uint32_t stops = client.warm_up_stops;
+    const auto unwanted = [&] {
+      return client.warm_up_stops != stops || (client.cancelled && client.cancelled(client.user) != 0);
+    };
     const bool complete = engine->core->worker().warm_up(
-        item_like(engine, shape, pixels.data()), most, [&] { return client.warm_up_stops != stops; },
-        [&](double part) {
+        item_like(engine, shape, pixels.data()), most, unwanted, [&](double part) {
           if (client.progress) client.progress(client.user, DA3_PROGRESS_WARM_UP, part);
         });
     if (!complete) throw EngineError(DA3_ERROR_CANCELLED, "The warm-up was stopped.");
@@ -444,7 +459,7 @@ extern "C" const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
       da3::begin_stream,     da3::end_stream,
       da3::drain_stream,     da3::fill_stats,
       da3::fill_shape_stats, da3::warm_up_engine,
-      da3::stop_warm_up,
+      da3::stop_warm_up,     da3::cancel_without_waiting,
   };
   return abi == DA3_ENGINE_ABI ? &api : nullptr;
 }

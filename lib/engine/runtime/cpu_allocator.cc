@@ -5,7 +5,6 @@
 #include <c10/core/CPUAllocator.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstring>
 #include <mutex>
 
@@ -25,7 +24,8 @@ c10::Allocator* usual() {
   return it;
 }
 
-std::atomic<int> passes{0};
+// Of this thread: weights that another one loads meanwhile are not for the next pass.
+thread_local int passes = 0;
 
 void report(void* block, int64_t bytes) {
   if (c10::memoryProfilingEnabled())
@@ -80,6 +80,10 @@ PassBlocks::~PassBlocks() {
 
 void trim_block_pool() {
   pool().trim();
+}
+
+std::size_t kept_block_bytes() {
+  return pool().kept();
 }
 
 }  // namespace da3

@@ -62,6 +62,9 @@ bool cpu_has_bf16() {
 #endif
 }
 
+std::mutex threads_lock;
+unsigned threads_in_force = 0;  // 0: not decided
+
 at::Device parse(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   if (name == "cuda") return at::Device(at::kCUDA, 0);
@@ -107,7 +110,7 @@ DeviceTraits traits_of(at::Device device) {
   out.name = device.str();
   for (const Da3Attention kind : {DA3_ATTENTION_PLAIN, DA3_ATTENTION_FUSED, DA3_ATTENTION_FLASH,
                                   DA3_ATTENTION_EFFICIENT, DA3_ATTENTION_CUDNN})
-    if (has_attention(kind)) out.attention.push_back(kind);
+    if (has_attention(kind, device)) out.attention.push_back(kind);
   if (device.is_cuda()) {
     out.kind = DeviceKind::cuda;
     out.capability = cuda_capability(device);
@@ -148,14 +151,17 @@ void set_exact_arithmetic() {
 }
 
 bool set_threads(unsigned threads) {
-  static std::mutex lock;
-  static unsigned in_force = 0;
-  const std::lock_guard<std::mutex> guard(lock);
-  if (threads == 0 || threads == in_force) return true;
-  if (in_force != 0) return false;
+  const std::lock_guard<std::mutex> guard(threads_lock);
+  if (threads == 0 || threads == threads_in_force) return true;
+  if (threads_in_force != 0) return false;
   at::set_num_threads(int(threads));
-  in_force = threads;
+  threads_in_force = threads;
   return true;
+}
+
+void threads_are_used() {
+  const std::lock_guard<std::mutex> guard(threads_lock);
+  if (threads_in_force == 0) threads_in_force = unsigned(at::get_num_threads());
 }
 
 std::string describe_runtime() {

@@ -29,8 +29,10 @@ at::ScalarType scalar_type_of(Da3Precision precision);
 void set_exact_arithmetic();
 
 // Number of threads for CPU work, once per process: the first caller wins. Returns false if another number is
-// in force.
+// in force, by a caller or because passes have run. 0: no wish.
 bool set_threads(unsigned threads);
+// A pass runs: the number of threads it has is in force. A thread that has computed keeps its number.
+void threads_are_used();
 
 // One line: LibTorch version, CPU capability, threads, devices.
 std::string describe_runtime();

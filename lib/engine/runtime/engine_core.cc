@@ -4,11 +4,16 @@
 #include <c10/core/InferenceMode.h>
 
 #include <new>
+#include <optional>
+#include <utility>
 
 #include "engine/api/engine_error.h"
+#include "engine/runtime/cpu_allocator.h"
+#include "engine/runtime/device.h"
 #include "engine/runtime/inference.h"
 #include "engine/runtime/memory.h"
 #include "engine/runtime/result.h"
+#include "engine/runtime/scoped_math.h"
 
 namespace da3 {
 namespace {
@@ -28,33 +33,12 @@ auto with_room(Body&& body) -> decltype(body()) {
   return body();
 }
 
-// The settings of a policy that LibTorch only has for the whole process, for the time of a pass.
-class ScopedMath {
- public:
-  explicit ScopedMath(const Model& model) : on_(model.device.is_cuda()) {
-    if (!on_) return;
-    auto& context = at::globalContext();
-    benchmark_ = context.benchmarkCuDNN();
-    blas_ = context.allowTF32CuBLAS();
-    cudnn_ = context.allowTF32CuDNN();
-    set(model.plan.policy.choose_convolutions, model.plan.policy.tf32, model.plan.policy.tf32);
-  }
-  ~ScopedMath() {
-    if (on_) set(benchmark_, blas_, cudnn_);
-  }
-  ScopedMath(const ScopedMath&) = delete;
-  ScopedMath& operator=(const ScopedMath&) = delete;
-
- private:
-  static void set(bool benchmark, bool blas, bool cudnn) {
-    auto& context = at::globalContext();
-    context.setBenchmarkCuDNN(benchmark);
-    context.setAllowTF32CuBLAS(blas);
-    context.setAllowTF32CuDNN(cudnn);
-  }
-  const bool on_;
-  bool benchmark_ = false, blas_ = false, cudnn_ = false;
-};
+// The settings of a pass on a GPU; on the CPU they mean nothing.
+std::optional<ScopedMath> math_for(const Model& model) {
+  if (!model.device.is_cuda()) return {};
+  return std::optional<ScopedMath>(
+      std::in_place, MathSettings{model.plan.policy.choose_convolutions, model.plan.policy.tf32});
+}
 
 }  // namespace
 
@@ -63,29 +47,22 @@ Registry<EngineCore>& EngineCore::registry() {
   return *registry;
 }
 
-uint64_t EngineCore::bytes_of(uint64_t parameters, Da3Precision precision) {
-  const bool half = precision == DA3_PRECISION_FP16 || precision == DA3_PRECISION_BF16;
-  return parameters * (half ? 2 : 4);
-}
-
 std::shared_ptr<EngineCore> EngineCore::acquire(const ModelRequest& request, const Notice& notice,
-                                                const Progress& progress) {
+                                                const Progress& progress, const Cancelled& cancelled) {
   const auto bytes = [&request] {
-    uint64_t parameters = 0;
-    for (const KeyShape& k : network_keys(request.config)) {
-      uint64_t n = 1;
-      for (const int64_t side : k.shape) n *= uint64_t(side);
-      parameters += n;
-    }
-    return bytes_of(parameters, request.precision);
+    return weight_bytes_of(request.config, request.precision, request.plan.policy.beside_int8);
   };
-  return registry().acquire(request.key(), bytes, [&] {
-    return with_room([&] { return std::make_shared<EngineCore>(load_model(request, notice, progress)); });
-  });
+  const auto load = [&] {
+    return with_room(
+        [&] { return std::make_shared<EngineCore>(load_model(request, notice, progress, cancelled)); });
+  };
+  return registry().acquire(request.key(), bytes, load, cancelled);
 }
 
 EngineCore::EngineCore(std::shared_ptr<const Model> model)
-    : model_(std::move(model)), worker_(parts(), model_->plan.policy.batch_limit) {}
+    : model_(std::move(model)),
+      weight_bytes_(weight_bytes_of(model_->config, model_->precision, model_->plan.policy.beside_int8)),
+      worker_(parts(), model_->plan.policy.batch_limit) {}
 
 BatchWorker::Parts EngineCore::parts() {
   BatchWorker::Parts parts;
@@ -96,6 +73,7 @@ BatchWorker::Parts EngineCore::parts() {
   parts.thread_started = [] { thread_local const c10::InferenceMode inference; };
   parts.memory_budget = [this] { return refresh_memory(); };
   parts.release = result_unref;
+  parts.failure = result_failure;
   return parts;
 }
 
@@ -120,7 +98,8 @@ DeviceMemory EngineCore::memory() const {
 
 std::vector<Da3Result*> EngineCore::run(const std::vector<Item>& items, uint64_t* bytes) {
   const PassMemory memory(model_->device);
-  const ScopedMath math(*model_);
+  const auto math = math_for(*model_);
+  threads_are_used();
   std::vector<std::unique_ptr<ResultPlanes>> planes;
   try {
     planes = infer_batch(*model_, items);

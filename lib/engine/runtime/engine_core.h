@@ -32,22 +32,22 @@ class EngineCore {
   // The device now, or on a GPU when the worker last looked.
   DeviceMemory memory() const;
   uint64_t memory_budget() const;
-  uint64_t weight_bytes() const { return bytes_of(model_->parameters, model_->precision); }
+  uint64_t weight_bytes() const { return weight_bytes_; }
 
   // Those of this process. Never destroyed: at the end of a process LibTorch may be gone already.
   static Registry<EngineCore>& registry();
   // The engine for `request`: the one in use or kept, or a new one. To be given back to registry().
   static std::shared_ptr<EngineCore> acquire(const ModelRequest& request, const Notice& notice,
-                                             const Progress& progress);
+                                             const Progress& progress, const Cancelled& cancelled = {});
 
  private:
-  static uint64_t bytes_of(uint64_t parameters, Da3Precision precision);
   BatchWorker::Parts parts();
   std::vector<Da3Result*> run(const std::vector<Item>& items, uint64_t* bytes);
   uint64_t refresh_memory();
   std::string explain_memory(const Item& item, size_t batch, uint64_t peak, const std::string& detail) const;
 
   std::shared_ptr<const Model> model_;
+  const uint64_t weight_bytes_;
   std::atomic<float> memory_fraction_{0.85f};
   std::atomic<uint64_t> device_free_{0}, device_used_{0}, allocator_reserve_{0};
   int64_t looked_ = 0;  // of the worker

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 
 #include "engine/api/engine_error.h"
 #include "engine/runtime/cpu_allocator.h"
@@ -135,7 +136,7 @@ std::unique_ptr<ResultPlanes> take_item(const NetworkOutput& out, const Item& it
 // onto the predicted ones.
 void align_to_known_cameras(const NetworkOutput& out, const Item& item, int64_t b, ResultPlanes* result) {
   if (item.extrinsics.empty() || !out.extrinsics.defined()) return;
-  const Tensor predicted = out.extrinsics[b].contiguous();
+  const Tensor predicted = out.extrinsics[b].to(at::kCPU, at::kFloat).contiguous();
   std::vector<geometry::Matrix34> given, estimated;
   for (size_t v = 0; v < item.views.size(); ++v) {
     given.push_back(pose_of(item.extrinsics.data() + v * 12));
@@ -149,6 +150,19 @@ void align_to_known_cameras(const NetworkOutput& out, const Item& item, int64_t 
   if (result->data.extrinsics) result->data.extrinsics = extrinsics.data_ptr<float>();
   if (result->data.intrinsics) result->data.intrinsics = intrinsics.data_ptr<float>();
   result->owned.insert(result->owned.end(), {depth, extrinsics, intrinsics});
+}
+
+// Item b of a batch. What is wrong with this item alone does not touch the others.
+std::unique_ptr<ResultPlanes> finish_item(const NetworkOutput& out, const Item& item, int64_t b,
+                                          bool metric_model) {
+  auto result = take_item(out, item, b, metric_model);
+  try {
+    align_to_known_cameras(out, item, b, result.get());
+  } catch (const std::invalid_argument& e) {
+    result->failure = "Inference failed: the predicted camera poses cannot be aligned with the known ones (" +
+                      std::string(e.what()) + ").";
+  }
+  return result;
 }
 
 bool is_out_of_memory(const std::string& text) {
@@ -166,10 +180,8 @@ std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const
   try {
     const Tensor images = make_images(items).to(model.device);
     const NetworkOutput out = model.network->forward(images, make_options(model, items), {});
-    for (size_t b = 0; b < items.size(); ++b) {
-      results.push_back(take_item(out, items[b], int64_t(b), model.config.nested()));
-      align_to_known_cameras(out, items[b], int64_t(b), results.back().get());
-    }
+    for (size_t b = 0; b < items.size(); ++b)
+      results.push_back(finish_item(out, items[b], int64_t(b), model.config.nested()));
   } catch (const std::bad_alloc&) {
     throw EngineError(DA3_ERROR_NO_MEMORY, "Out of memory.", "std::bad_alloc");
   } catch (const c10::Error& e) {

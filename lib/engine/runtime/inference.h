@@ -3,6 +3,7 @@
 // One forward pass for a batch of items, from 8-bit pixels to results in host memory.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "engine/runtime/batch_former.h"
@@ -14,6 +15,7 @@ namespace da3 {
 struct ResultPlanes {
   Da3ResultData data{};
   std::vector<at::Tensor> owned;
+  std::string failure;  // not empty: this item went wrong, and why; the others of its batch are good
 };
 
 // The items must be compatible. Throws EngineError (NO_MEMORY when the device ran out) or c10::Error.

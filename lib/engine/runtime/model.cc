@@ -71,12 +71,17 @@ std::string fingerprint(const ModelConfig& c) {
   return out.str();
 }
 
-// Another source, and how far it is by the number of parameters.
+// Another source, how far it is by the number of parameters, and whether it is wanted any more.
 class CountedWeights : public WeightSource {
  public:
-  CountedWeights(WeightSource& source, uint64_t parameters, const Progress& progress)
-      : source_(source), parameters_(std::max<uint64_t>(1, parameters)), progress_(progress) {}
+  CountedWeights(WeightSource& source, uint64_t parameters, const Progress& progress,
+                 const Cancelled& cancelled)
+      : source_(source),
+        parameters_(std::max<uint64_t>(1, parameters)),
+        progress_(progress),
+        cancelled_(cancelled) {}
   Tensor take(const std::string& key, const std::vector<int64_t>& shape) override {
+    throw_if(cancelled_);
     Tensor out = source_.take(key, shape);
     uint64_t n = 1;
     for (const int64_t side : shape) n *= uint64_t(side);
@@ -94,6 +99,7 @@ class CountedWeights : public WeightSource {
   WeightSource& source_;
   const uint64_t parameters_;
   const Progress& progress_;
+  const Cancelled& cancelled_;
   uint64_t taken_ = 0;
   double told_ = 0;
 };
@@ -101,6 +107,8 @@ class CountedWeights : public WeightSource {
 }  // namespace
 
 Model::~Model() {
+  // First what it holds: blocks that come back after the trim would be kept for a pass that never comes.
+  network.reset();
   if (device.is_cpu()) trim_block_pool();
 }
 
@@ -109,7 +117,9 @@ std::string ModelRequest::key() const {
          name_of(plan.attention) + "/" + name_of(plan.mode);
 }
 
-ModelRequest resolve_model(const std::string& model, const std::string& device, const Wish& wish) {
+ModelRequest resolve_model(const std::string& model, const std::string& device, const Wish& wish,
+                           const Cancelled& cancelled) {
+  throw_if(cancelled);
   ModelRequest out;
   if (model.rfind(kSynthetic, 0) == 0) {
     parse_synthetic(model, &out);
@@ -120,13 +130,25 @@ ModelRequest resolve_model(const std::string& model, const std::string& device, 
     out.hash = out.checkpoint->hash();
   }
   out.device = select_device(device);
-  out.plan = make_plan(out.config, out.hash, out.device, wish);
+  out.plan = make_plan(out.config, out.hash, out.device, wish, cancelled);
   out.precision = out.plan.precision;
   return out;
 }
 
+uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3Precision beside_int8) {
+  const bool int8 = precision == DA3_PRECISION_INT8;
+  const uint64_t usual = c10::elementSize(scalar_type_of(int8 ? beside_int8 : precision));
+  uint64_t sum = 0;
+  for (const KeyShape& k : network_keys(config)) {
+    const bool in_8_bits =
+        int8 && k.shape.size() == 2 && k.key.find("backbone.pretrained.blocks.") != std::string::npos;
+    sum += count_parameters({k}) * (in_8_bits ? 1 : usual);
+  }
+  return sum;
+}
+
 std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice,
-                                        const Progress& progress) {
+                                        const Progress& progress, const Cancelled& cancelled) {
   auto model = std::make_shared<Model>();
   model->config = request.config;
   model->checkpoint = request.checkpoint;
@@ -149,7 +171,7 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
     notice("This processor has no 8-bit dot products (AVX-512 VNNI): precision=int8 is exact but slow here.");
   if (model->synthetic) {
     SyntheticWeights weights(request.seed);
-    CountedWeights counted(weights, model->parameters, progress);
+    CountedWeights counted(weights, model->parameters, progress, cancelled);
     model->network = make_network(request.config, counted, placement);
     if (notice)
       notice("'" + request.source +
@@ -160,7 +182,7 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
     model->licence = request.checkpoint->licence();
     CheckpointWeights weights(request.checkpoint);
     weights.check(keys);
-    CountedWeights counted(weights, model->parameters, progress);
+    CountedWeights counted(weights, model->parameters, progress, cancelled);
     model->network = make_network(request.config, counted, placement);
     request.checkpoint->forget_pages();  // most weights have been laid out anew or copied to the device
     if (notice && model->licence == "CC-BY-NC-4.0")

@@ -22,7 +22,10 @@ struct Model {
   std::string source, hash, licence;
   bool synthetic = false;
   uint64_t parameters = 0;
+  Model() = default;
   ~Model();  // with it goes the memory that its passes kept
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
 };
 
 // What is known before weights are touched: enough to find a model that is already loaded.
@@ -42,9 +45,16 @@ using Notice = std::function<void(const std::string&)>;
 using Progress = std::function<void(double)>;  // 0..1
 
 // Opens headers and configuration, and decides what is left to choose; throws EngineError.
-ModelRequest resolve_model(const std::string& model, const std::string& device, const Wish& wish);
-// Builds the network; throws EngineError. `notice` gets remarks that are no errors. Both may be empty.
+ModelRequest resolve_model(const std::string& model, const std::string& device, const Wish& wish,
+                           const Cancelled& cancelled = {});
+// Builds the network; throws EngineError. `notice` gets remarks that are no errors. `cancelled` is asked
+// before each weight. All three may be empty.
 std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notice& notice,
-                                        const Progress& progress = {});
+                                        const Progress& progress = {}, const Cancelled& cancelled = {});
+
+// Bytes of the parameters, by the type of most of them: float32 that a half-precision model keeps (norms,
+// cameras) counts as half, and copies laid out for kernels do not count. Of int8 the matrices of the
+// backbone's blocks take a byte a weight, everything else what `beside_int8` takes.
+uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3Precision beside_int8);
 
 }  // namespace da3

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "engine/runtime/cpu_allocator.h"
 #include "engine/runtime/memory.h"
 
 namespace da3 {
@@ -73,7 +74,9 @@ DeviceMemory device_memory(c10::Device device, uint64_t reserve) {
     const uint64_t free = free_cuda_memory();
     out.free = free > 0 ? free + reserve : 0;
   } else {
-    out.free = free_main_memory().value_or(0);
+    // What the pool keeps is resident and yet free for the next pass.
+    const auto free = free_main_memory();
+    out.free = free ? *free + kept_block_bytes() : 0;
     out.used = resident_memory();
   }
   return out;

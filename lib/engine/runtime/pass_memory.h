@@ -36,7 +36,7 @@ class PassMemory {
   std::unique_ptr<c10::DebugInfoGuard> guard_;
 };
 
-// `reserve`: bytes that the allocator of the device holds without using them.
+// `reserve`: bytes that the allocator of a GPU holds without using them; on the CPU it is asked itself.
 DeviceMemory device_memory(c10::Device device, uint64_t reserve);
 
 }  // namespace da3

@@ -10,8 +10,11 @@
 #include <limits>
 #include <map>
 #include <mutex>
-#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <vector>
 
+#include "engine/api/engine_error.h"
 #include "engine/network/attention.h"
 #include "engine/network/block.h"
 #include "engine/runtime/device.h"
@@ -51,10 +54,12 @@ int64_t tokens_of(const ModelConfig& config) {
   return 1 + columns * std::max<int64_t>(1, columns * 9 / 16);
 }
 
-// The quickest of some calls; infinite when it cannot run here. The first call does not count.
-template <typename Body>
-double best_of(int repetitions, const Body& body) {
+// The quickest of some calls of what `make` makes; infinite when it cannot be made or run here. The first
+// call does not count.
+template <typename Make>
+double best_of(int repetitions, const Make& make) {
   try {
+    const auto body = make();
     const auto finish = [](const Tensor& t) { (void)t.flatten()[0].item<float>(); };  // waits for a GPU
     finish(body());
     double best = std::numeric_limits<double>::infinity(), spent = 0;
@@ -73,16 +78,22 @@ double best_of(int repetitions, const Body& body) {
 
 class Measurement {
  public:
-  Measurement(const ModelConfig& config, at::Device device, const Policy& policy)
-      : config_(config.backbone), device_(device), policy_(policy), tokens_(tokens_of(config)) {}
+  Measurement(const ModelConfig& config, at::Device device, const Policy& policy, const Cancelled& cancelled)
+      : config_(config.backbone),
+        device_(device),
+        policy_(policy),
+        cancelled_(cancelled),
+        tokens_(tokens_of(config)) {}
 
   std::vector<Candidate<Da3Precision>> precisions(Da3Attention attention) const {
     const c10::InferenceMode inference;
     std::vector<Candidate<Da3Precision>> out;
     const Tensor x = some_values({1, tokens_, config_.width}).to(device_);
     for (const Da3Precision precision : policy_.precisions) {
-      const double time = best_of(policy_.repetitions,
-                                  [&, block = block(precision, attention)] { return block->forward(x, {}); });
+      throw_if(cancelled_);
+      const double time = best_of(policy_.repetitions, [&] {
+        return [&x, block = block(precision, attention)] { return block->forward(x, {}); };
+      });
       out.push_back({precision, time});
     }
     return out;
@@ -94,8 +105,12 @@ class Measurement {
     std::vector<Candidate<Da3Attention>> out;
     const Tensor x = some_values({1, config_.heads, tokens_, config_.width / config_.heads})
                          .to(device_, scalar_type_of(precision));
-    for (const Da3Attention kind : policy_.attentions)
-      out.push_back({kind, best_of(policy_.repetitions + 1, [&] { return attention(x, x, x, kind); })});
+    for (const Da3Attention kind : policy_.attentions) {
+      throw_if(cancelled_);
+      const double time =
+          best_of(policy_.repetitions + 1, [&] { return [&x, kind] { return attention(x, x, x, kind); }; });
+      out.push_back({kind, time});
+    }
     return out;
   }
 
@@ -120,6 +135,7 @@ class Measurement {
   const BackboneConfig& config_;
   const at::Device device_;
   const Policy& policy_;
+  const Cancelled& cancelled_;
   const int64_t tokens_;
 };
 
@@ -146,9 +162,43 @@ std::string times(const std::vector<Candidate<Kind>>& candidates) {
   return out;
 }
 
-struct Answers {
-  std::optional<std::vector<Candidate<Da3Precision>>> precisions;
-  std::map<Da3Precision, std::vector<Candidate<Da3Attention>>> attentions;
+// What was measured in this process, by what it depends on.
+class Answers {
+ public:
+  // `measure` is called if there is no answer yet, one at a time: two measurements would disturb each other.
+  template <typename Kind, typename Measure>
+  std::vector<Candidate<Kind>> get(const std::string& key, const Cancelled& cancelled,
+                                   const Measure& measure) {
+    if (const auto known = find<Kind>(key); !known.empty()) return known;
+    std::unique_lock<std::timed_mutex> turn(measuring_, std::defer_lock);
+    while (!turn.try_lock_for(kAskAgain)) throw_if(cancelled);
+    // Whoever had the turn before may have been asked the same.
+    if (const auto known = find<Kind>(key); !known.empty()) return known;
+    std::vector<Candidate<Kind>> fresh = measure();
+    const std::lock_guard<std::mutex> guard(lock_);
+    answers<Kind>()[key] = fresh;
+    return fresh;
+  }
+
+ private:
+  template <typename Kind>
+  using Map = std::map<std::string, std::vector<Candidate<Kind>>>;
+  static constexpr std::chrono::milliseconds kAskAgain{50};
+
+  template <typename Kind>
+  Map<Kind>& answers() {
+    return std::get<Map<Kind>>(maps_);
+  }
+  template <typename Kind>
+  std::vector<Candidate<Kind>> find(const std::string& key) {
+    const std::lock_guard<std::mutex> guard(lock_);
+    const auto found = answers<Kind>().find(key);
+    return found == answers<Kind>().end() ? std::vector<Candidate<Kind>>{} : found->second;
+  }
+
+  std::mutex lock_;  // never held for long
+  std::timed_mutex measuring_;
+  std::tuple<Map<Da3Precision>, Map<Da3Attention>> maps_;
 };
 
 std::string remaining_settings(const Policy& policy, Da3PerformanceMode mode, at::Device device) {
@@ -164,9 +214,13 @@ std::string remaining_settings(const Policy& policy, Da3PerformanceMode mode, at
 
 }  // namespace
 
-Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish) {
-  static std::mutex lock;
-  static std::map<std::string, Answers> remembered;
+void throw_if(const Cancelled& cancelled) {
+  if (cancelled && cancelled()) throw EngineError(DA3_ERROR_CANCELLED, "Loading the model was cancelled.");
+}
+
+Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish,
+               const Cancelled& cancelled) {
+  static Answers remembered;
 
   const DeviceTraits traits = traits_of(device);
   check_precision(wish.precision, traits);
@@ -176,13 +230,12 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
   plan.policy = make_policy(wish.mode, traits);
   const Policy& policy = plan.policy;
   const bool measure = policy.repetitions > 0;
-  const Measurement measurement(config, device, policy);
+  const Measurement measurement(config, device, policy, cancelled);
   const std::string block = "a block of " + std::to_string(measurement.tokens()) + " tokens";
 
-  const std::lock_guard<std::mutex> guard(lock);
-  Answers& answers = remembered[hash + "/" + device.str() + "/" + std::to_string(config.backbone.width) +
-                                "/" + std::to_string(measurement.tokens()) + "/" + name_of(wish.mode) + "/" +
-                                std::to_string(at::get_num_threads())];
+  const std::string key = hash + "/" + device.str() + "/" + std::to_string(config.backbone.width) + "/" +
+                          std::to_string(measurement.tokens()) + "/" + name_of(wish.mode) + "/" +
+                          std::to_string(at::get_num_threads()) + "/";
   std::string why;
   if (wish.precision != DA3_PRECISION_AUTO) {
     plan.precision = wish.precision;
@@ -194,11 +247,12 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
     plan.precision = policy.quick_precision;
     why = "not measured in this mode";
   } else {
-    if (!answers.precisions)
-      answers.precisions = measurement.precisions(
-          wish.attention == DA3_ATTENTION_AUTO ? policy.quick_attention : wish.attention);
-    plan.precision = choose(*answers.precisions, policy.least_gain);
-    why = block + ": " + times(*answers.precisions);
+    const Da3Attention attention =
+        wish.attention == DA3_ATTENTION_AUTO ? policy.quick_attention : wish.attention;
+    const auto known = remembered.get<Da3Precision>(key + name_of(attention), cancelled,
+                                                    [&] { return measurement.precisions(attention); });
+    plan.precision = choose(known, policy.least_gain);
+    why = block + ": " + times(known);
   }
   plan.text = "precision " + std::string(name_of(plan.precision)) + " (" + why + ")";
   if (plan.precision == DA3_PRECISION_INT8)
@@ -214,8 +268,8 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
     plan.attention = policy.quick_attention;
     why = "not measured in this mode";
   } else {
-    auto& known = answers.attentions[plan.precision];
-    if (known.empty()) known = measurement.attentions(plan.precision);
+    const auto known = remembered.get<Da3Attention>(key + name_of(plan.precision), cancelled,
+                                                    [&] { return measurement.attentions(plan.precision); });
     plan.attention = choose(known, policy.least_gain);
     why = times(known);
   }

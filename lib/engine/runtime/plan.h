@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <string>
 
 #include "engine/network/config.h"
@@ -27,9 +28,15 @@ struct Plan {
   std::string text;                              // one line: what was chosen, and why
 };
 
+// Asked now and then while something takes long: true ends it with EngineError(CANCELLED). May be empty.
+using Cancelled = std::function<bool()>;
+void throw_if(const Cancelled& cancelled);
+
 // Thread-safe. Measurements (one transformer block of the model at its process size, some passes each) are
-// made once for each (`hash`, device, block size, mode, threads) in a process and remembered; one at a time.
+// made once for each (`hash`, device, block size, mode, threads, attention asked for) in a process and
+// remembered; one at a time. Whoever needs none, or one that is remembered, waits for nobody.
 // Throws EngineError(UNSUPPORTED) for a wish that the device cannot fulfil.
-Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish);
+Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish,
+               const Cancelled& cancelled = {});
 
 }  // namespace da3

@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "engine/api/engine_error.h"
 #include "engine/runtime/batch_former.h"
 
 namespace da3 {
@@ -34,6 +35,7 @@ template <typename Value>
 class Registry {
  public:
   using Load = std::function<std::shared_ptr<Value>()>;
+  using Cancelled = std::function<bool()>;
 
   explicit Registry(Clock& clock = Clock::real()) : clock_(clock) {}
   ~Registry() {
@@ -51,17 +53,25 @@ class Registry {
   // gets the same value, or the same exception; a failure is not kept. `bytes` is what the value counts for
   // while nobody uses it: a number, or a function that says it when the value has to be made. Give it back
   // with release().
+  // `cancelled` (may be empty) is asked while another loads, with no lock held: true throws EngineError
+  // (CANCELLED). `load` asks for itself. Where the one who loads gives up that way, one of those who wait
+  // takes over.
   template <typename Bytes>
-  std::shared_ptr<Value> acquire(const std::string& key, const Bytes& bytes, const Load& load) {
+  std::shared_ptr<Value> acquire(const std::string& key, const Bytes& bytes, const Load& load,
+                                 const Cancelled& cancelled = {}) {
     std::unique_lock<std::mutex> guard(lock_);
-    const auto found = slots_.find(key);
-    if (found != slots_.end()) return join(found->second, guard);
+    for (;;) {
+      const auto found = slots_.find(key);
+      if (found == slots_.end()) break;
+      if (auto value = join(found->second, guard, cancelled)) return value;
+    }
     const auto slot = std::make_shared<Slot>();
     slot->users = 1;
     slots_[key] = slot;
     guard.unlock();
     std::shared_ptr<Value> value;
     std::exception_ptr failure;
+    bool given_up = false;
     uint64_t size = 0;
     try {
       if constexpr (std::is_invocable_v<Bytes>)
@@ -69,6 +79,9 @@ class Registry {
       else
         size = uint64_t(bytes);
       value = load();
+    } catch (const EngineError& e) {
+      failure = std::current_exception();
+      given_up = e.code() == DA3_ERROR_CANCELLED;
     } catch (...) {
       failure = std::current_exception();
     }
@@ -76,6 +89,7 @@ class Registry {
     slot->bytes = size;
     slot->value = value;
     slot->failure = failure;
+    slot->given_up = given_up;
     slot->loading = false;
     if (failure)
       slots_.erase(key);
@@ -138,7 +152,7 @@ class Registry {
 
  private:
   struct Slot {
-    bool loading = true;
+    bool loading = true, given_up = false;
     std::shared_ptr<Value> value;
     std::exception_ptr failure;
     uint32_t users = 0;
@@ -152,9 +166,28 @@ class Registry {
     std::vector<std::shared_ptr<Value>> values;
   };
 
-  std::shared_ptr<Value> join(std::shared_ptr<Slot> slot, std::unique_lock<std::mutex>& guard) {
+  static constexpr int64_t kAskAgain = 50'000'000;  // ns between two questions whether a wait is cancelled
+
+  // Null: whoever loaded it gave up, so that it has to be asked for anew.
+  std::shared_ptr<Value> join(std::shared_ptr<Slot> slot, std::unique_lock<std::mutex>& guard,
+                              const Cancelled& cancelled) {
     ++slot->users;
-    changed_.wait(guard, [&] { return !slot->loading; });
+    while (slot->loading) {
+      if (!cancelled) {
+        changed_.wait(guard);
+        continue;
+      }
+      guard.unlock();
+      const bool unwanted = cancelled();
+      guard.lock();
+      if (!slot->loading) break;
+      if (unwanted) {
+        --slot->users;
+        throw EngineError(DA3_ERROR_CANCELLED, "Waiting for the model was cancelled.");
+      }
+      clock_.wait_until(changed_, guard, clock_.now() + kAskAgain);
+    }
+    if (slot->failure && slot->given_up) return nullptr;
     if (slot->failure) std::rethrow_exception(slot->failure);
     ++counters_.hits;
     return slot->value;

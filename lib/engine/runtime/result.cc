@@ -25,6 +25,10 @@ Da3Result* result_ref(Da3Result* result) {
   return result;
 }
 
+std::string result_failure(const Da3Result* result) {
+  return result->planes->failure;
+}
+
 void result_unref(Da3Result* result) {
   if (result && --result->references == 0) delete result;
 }

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+//
+// What lies between the border and the network: settings of the process, the plan, the size of weights.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <future>
+
+#include "engine/runtime/cpu_allocator.h"
+#include "engine/runtime/device.h"
+#include "engine/runtime/memory.h"
+#include "engine/runtime/model.h"
+#include "engine/runtime/pass_memory.h"
+#include "engine/runtime/plan.h"
+#include "engine/runtime/scoped_math.h"
+#include "tiny_model.h"
+
+using namespace da3;
+using namespace da3::test;
+
+namespace {
+
+struct Flags {
+  bool benchmark = at::globalContext().benchmarkCuDNN(), blas = at::globalContext().allowTF32CuBLAS(),
+       cudnn = at::globalContext().allowTF32CuDNN();
+  bool operator==(const Flags&) const = default;
+};
+
+Wish wish(Da3Precision precision, Da3Attention attention,
+          Da3PerformanceMode mode = DA3_PERFORMANCE_BALANCED) {
+  return {mode, precision, attention};
+}
+
+// Asked at every candidate that is measured.
+struct Questions {
+  std::atomic<int> asked{0};
+  int last = 1 << 30;  // from this one on the answer is yes
+  Cancelled answer() {
+    return [this] { return ++asked >= last; };
+  }
+};
+
+}  // namespace
+
+TEST_SUITE("settings of the process") {
+  TEST_CASE("are back after the last pass, in whatever order passes end") {
+    const Flags before;
+    for (const bool first_ends_first : {true, false}) {
+      auto a = std::make_unique<ScopedMath>(MathSettings{true, true});
+      CHECK(Flags{}.benchmark);
+      CHECK(Flags{}.blas);
+      auto b = std::make_unique<ScopedMath>(MathSettings{false, true});
+      (first_ends_first ? a : b).reset();
+      (first_ends_first ? b : a).reset();
+      CHECK(Flags{} == before);
+    }
+  }
+
+  TEST_CASE("nobody computes with less accuracy than he asked for") {
+    const ScopedMath exact(MathSettings{false, false});
+    CHECK(!Flags{}.blas);
+    {
+      const ScopedMath quick(MathSettings{true, true});
+      CHECK(!Flags{}.blas);
+      CHECK(!Flags{}.cudnn);
+      CHECK(Flags{}.benchmark);  // changes no accuracy
+    }
+    CHECK(!Flags{}.benchmark);
+    CHECK(!Flags{}.blas);
+  }
+
+  TEST_CASE("threads: once passes have run, their number stays, and another wish is told") {
+    CHECK(set_threads(0));  // no wish
+    threads_are_used();
+    const auto now = unsigned(at::get_num_threads());
+    CHECK(!set_threads(now + 1));
+    CHECK(unsigned(at::get_num_threads()) == now);
+    CHECK(set_threads(now));
+    CHECK(set_threads(0));
+    threads_are_used();
+    CHECK(!set_threads(now + 2));
+  }
+}
+
+TEST_SUITE("plan") {
+  TEST_CASE("is measured once for each question; the attention asked for is part of it") {
+    const ModelConfig config = tiny_config(tiny_any_view());
+    const auto asked_for = [&](const Wish& w) {
+      Questions questions;
+      make_plan(config, "plan-once", at::kCPU, w, questions.answer());
+      return questions.asked.load();
+    };
+    const Wish free = wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO);
+    const DeviceTraits traits = traits_of(at::kCPU);
+    const Policy policy = make_policy(DA3_PERFORMANCE_BALANCED, traits);
+    const bool precision = policy.precisions.size() > 1, attention = policy.attentions.size() > 1;
+    CHECK((asked_for(free) > 0) == (precision || attention));
+    CHECK(asked_for(free) == 0);
+    // Asked for by name it may be slower than what auto takes, and another precision the best beside it.
+    const Da3Attention other = policy.quick_attention == DA3_ATTENTION_PLAIN && traits.attention.size() > 1
+                                   ? traits.attention.back()
+                                   : DA3_ATTENTION_PLAIN;
+    const int expected = precision && other != policy.quick_attention ? int(policy.precisions.size()) : 0;
+    CHECK(asked_for(wish(DA3_PRECISION_AUTO, other)) == expected);
+    CHECK(asked_for(wish(DA3_PRECISION_AUTO, other)) == 0);
+    CHECK(asked_for(wish(DA3_PRECISION_FP32, DA3_ATTENTION_PLAIN)) == 0);
+  }
+
+  TEST_CASE("can be given up between two candidates, and is then measured by the next one") {
+    const ModelConfig config = tiny_config(tiny_any_view());
+    const Wish free = wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO);
+    if (make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU)).attentions.size() < 2) return;
+    for (const int last : {1, 2}) {
+      Questions questions;
+      questions.last = last;
+      const Refusal r =
+          refusal_of([&] { make_plan(config, "plan-given-up", at::kCPU, free, questions.answer()); });
+      CHECK(r.code == DA3_ERROR_CANCELLED);
+      CHECK(questions.asked == last);
+    }
+    Questions questions;
+    CHECK(!make_plan(config, "plan-given-up", at::kCPU, free, questions.answer()).text.empty());
+    CHECK(questions.asked >= 2);
+  }
+
+  TEST_CASE("whoever has nothing to measure does not wait for those who have") {
+    const ModelConfig config = tiny_config(tiny_any_view());
+    const Wish free = wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO);
+    if (make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU)).attentions.size() < 2) return;
+    const std::string known = make_plan(config, "plan-known", at::kCPU, free).text;
+    std::promise<void> reached, go;
+    auto gate = go.get_future().share();
+    std::atomic<bool> first{true};
+    auto slow = std::async(std::launch::async, [&] {
+      return make_plan(config, "plan-slow", at::kCPU, free, [&] {
+        if (first.exchange(false)) {
+          reached.set_value();
+          gate.wait();
+        }
+        return false;
+      });
+    });
+    reached.get_future().wait();
+    // Would hang if they waited.
+    CHECK(make_plan(config, "plan-known", at::kCPU, free).text == known);
+    CHECK(make_plan(config, "plan-new", at::kCPU, wish(DA3_PRECISION_FP32, DA3_ATTENTION_PLAIN)).precision ==
+          DA3_PRECISION_FP32);
+    CHECK(make_plan(config, "plan-new", at::kCPU,
+                    wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO, DA3_PERFORMANCE_MINIMAL))
+              .text.find("not measured") != std::string::npos);
+    // Whoever has something to measure waits for its turn, and can give that up.
+    Questions questions;
+    questions.last = 2;
+    CHECK(refusal_of([&] { make_plan(config, "plan-new", at::kCPU, free, questions.answer()); }).code ==
+          DA3_ERROR_CANCELLED);
+    go.set_value();
+    CHECK(!slow.get().text.empty());
+  }
+}
+
+TEST_SUITE("size of the weights") {
+  TEST_CASE("by the type they are kept in") {
+    const ModelConfig config = tiny_config(tiny_any_view());
+    uint64_t parameters = 0;
+    for (const auto& k : network_keys(config)) {
+      uint64_t n = 1;
+      for (const int64_t side : k.shape) n *= uint64_t(side);
+      parameters += n;
+    }
+    const auto bytes = [&](Da3Precision p, Da3Precision beside = DA3_PRECISION_FP32) {
+      return weight_bytes_of(config, p, beside);
+    };
+    CHECK(bytes(DA3_PRECISION_FP32) == 4 * parameters);
+    CHECK(bytes(DA3_PRECISION_BF16) == 2 * parameters);
+    CHECK(bytes(DA3_PRECISION_FP16) == 2 * parameters);
+    // The matrices of the blocks a byte each, whatever is beside them.
+    const BackboneConfig& b = config.backbone;
+    const uint64_t matrices = uint64_t(b.depth * (4 * b.width * b.width + 2 * b.width * b.ffn_hidden));
+    CHECK(bytes(DA3_PRECISION_INT8) == matrices + 4 * (parameters - matrices));
+    CHECK(bytes(DA3_PRECISION_INT8, DA3_PRECISION_BF16) == matrices + 2 * (parameters - matrices));
+  }
+
+  TEST_CASE("of a nested model: both branches") {
+    const ModelConfig nested = tiny_config(tiny_nested()), any_view = tiny_config(tiny_any_view()),
+                      mono = tiny_config(tiny_mono());
+    CHECK(weight_bytes_of(nested, DA3_PRECISION_INT8, DA3_PRECISION_FP32) ==
+          weight_bytes_of(any_view, DA3_PRECISION_INT8, DA3_PRECISION_FP32) +
+              weight_bytes_of(mono, DA3_PRECISION_INT8, DA3_PRECISION_FP32));
+  }
+}
+
+TEST_CASE("free memory of the CPU: what passes have kept is there for the next one") {
+  use_block_pool();
+  constexpr int64_t kBytes = int64_t(256) << 20;
+  trim_block_pool();
+  CHECK(kept_block_bytes() == 0);
+  {
+    const PassBlocks pass;
+    at::zeros({kBytes}, at::TensorOptions(at::kByte));
+  }
+  if (kept_block_bytes() == 0) return;  // no pool on this system
+  CHECK(kept_block_bytes() >= uint64_t(kBytes));
+  const auto system = free_main_memory();
+  REQUIRE(system);
+  // They are resident, so the system does not count them.
+  CHECK(device_memory(at::kCPU, 0).free > *system + uint64_t(kBytes) / 2);
+  trim_block_pool();
+  CHECK(kept_block_bytes() == 0);
+}
