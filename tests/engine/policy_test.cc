@@ -120,6 +120,12 @@ TEST_CASE("policy: the modes differ in real settings") {
   CHECK(balanced.batch_limit > minimal.batch_limit);
   CHECK(most.batch_limit > balanced.batch_limit);
   CHECK(most.least_gain < balanced.least_gain);
+  // Heads: by the mode on a GPU; on the CPU one image at a time whatever the mode, so nothing is set there.
+  CHECK(make_policy(DA3_PERFORMANCE_MINIMAL, cuda(90)).head_pixels == 0);
+  CHECK(make_policy(DA3_PERFORMANCE_BALANCED, cuda(90)).head_pixels > 0);
+  CHECK(make_policy(DA3_PERFORMANCE_MAX, cuda(90)).head_pixels >
+        make_policy(DA3_PERFORMANCE_BALANCED, cuda(90)).head_pixels);
+  for (const Policy& p : {minimal, balanced, most}) CHECK(p.head_pixels == 0);
 }
 
 TEST_CASE("policy: TF32 and cuDNN's measurements are for max on CUDA alone") {

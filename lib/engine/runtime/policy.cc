@@ -73,7 +73,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
     case DA3_PERFORMANCE_BALANCED:
       p.repetitions = 2;
       p.prepack = cpu;
-      p.head_pixels = (cpu ? 1 : 8) * kTypicalPixels;
+      p.head_pixels = cpu ? 0 : 8 * kTypicalPixels;
       p.batch_limit = 32;
       break;
     case DA3_PERFORMANCE_MAX:
@@ -82,7 +82,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
       p.prepack = cpu;
       p.tf32 = cuda && d.capability >= kNativeBf16;
       p.choose_convolutions = cuda;
-      p.head_pixels = (cpu ? 2 : 32) * kTypicalPixels;
+      p.head_pixels = cpu ? 0 : 32 * kTypicalPixels;
       p.batch_limit = 64;
       break;
   }

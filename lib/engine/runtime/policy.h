@@ -39,8 +39,9 @@ struct Policy {
   bool prepack = false;              // CPU: weights laid out for the kernels, beside the file's
   bool tf32 = false;                 // CUDA: float32 products with 10 bits of mantissa
   bool choose_convolutions = false;  // CUDA: cuDNN measures its algorithms for each shape
-  int64_t head_pixels = 0;           // images through a head at once: so many pixels, but at least one image
-  uint32_t batch_limit = 1;          // largest batch that is learned by itself
+  // GPU: images through a head at once: so many pixels, but at least one image. The CPU takes one at a time.
+  int64_t head_pixels = 0;
+  uint32_t batch_limit = 1;  // largest batch that is learned by itself
 };
 
 Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& device);
