@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/network/attention.h"
+#include "instruction_sets.h"
 
 using namespace da3;
 using at::Tensor;
@@ -41,8 +42,8 @@ bool ours() {
 
 }  // namespace
 
-TEST_CASE("own attention: its definition, for any number of queries and keys") {
-  for (const bool apart : {true, false})
+TEST_CASE("own attention: its definition, for any number of queries and keys, on any processor") {
+  const auto check = [](bool apart) {
     for (const auto& [queries, keys] : std::vector<std::pair<int64_t, int64_t>>{
              {1, 1}, {2, 31}, {13, 32}, {12, 33}, {191, 64}, {193, 385}, {30, 800}, {400, 7}}) {
       CAPTURE(queries);
@@ -58,6 +59,63 @@ TEST_CASE("own attention: its definition, for any number of queries and keys") {
       CHECK((low.scalar_type() == at::kBFloat16));
       CHECK(error(low, by_definition(half[0], half[1], half[2])) < 0.03);
     }
+  };
+  test::with_every_instruction_set([&] {
+    check(true);
+    check(false);
+  });
+}
+
+TEST_CASE("own attention: only where the processor has what it takes") {
+  {
+    const test::Limited limited(kernels::Instructions::no_bfloat16);
+    CHECK_FALSE(ours<uint16_t>());
+  }
+  const test::Limited limited(kernels::Instructions::none);
+  CHECK_FALSE(ours<float>());
+  CHECK_FALSE(ours<uint16_t>());
+}
+
+TEST_CASE("attention: sizes that do not agree are an error, and nothing is read") {
+  const Tensor q = at::randn({2, 4, 20, 64}), k = at::randn({2, 4, 30, 64});
+  const std::vector<std::vector<Tensor>> wrong = {{q, k.narrow(0, 0, 1), k.narrow(0, 0, 1)},
+                                                  {q.narrow(0, 0, 1), k, k},
+                                                  {q, k.narrow(1, 0, 1), k.narrow(1, 0, 1)},
+                                                  {q.narrow(1, 0, 3), k, k},
+                                                  {q, k, k.narrow(2, 0, 29)},
+                                                  {q, k.narrow(2, 0, 29), k},
+                                                  {q, k, k.narrow(1, 0, 2)},
+                                                  {q, k, k.narrow(3, 0, 32)},
+                                                  {q, k.narrow(3, 0, 32), k},
+                                                  {q.narrow(3, 0, 32), k, k},
+                                                  {q.select(0, 0), k, k},
+                                                  {q, k.select(0, 0), k.select(0, 0)}};
+  test::with_every_instruction_set([&] {
+    for (const auto kind : {DA3_ATTENTION_AUTO, DA3_ATTENTION_FUSED, DA3_ATTENTION_PLAIN})
+      for (size_t i = 0; i < wrong.size(); ++i) {
+        CAPTURE(i);
+        CHECK_THROWS_WITH_AS(attention(wrong[i][0], wrong[i][1], wrong[i][2], kind),
+                             doctest::Contains("equal batch, heads"), c10::Error);
+      }
+    CHECK(error(attention(q, k, k), by_definition(q, k, k)) < 1e-5);
+  });
+}
+
+TEST_CASE("own attention: what a long row of keys needs is given back") {
+  if (!ours<float>()) return;
+  using Kernel = kernels::FlashAttention<float>;
+  for (const int64_t keys : {100, 9000, 100}) {
+    const Tensor q = at::randn({1, 1, 2, 64}), k = at::randn({1, 1, keys, 64});
+    Tensor out = at::zeros({1, 1, 2, 64});
+    const auto rows = [](const Tensor& t) {
+      return kernels::HeadRows<const float>{t.data_ptr<float>(), t.stride(0), t.stride(1), t.stride(2)};
+    };
+    const Kernel kernel{rows(q), rows(k), rows(k), {out.data_ptr<float>(), 128, 128, 64}, 1, 1, 2, keys};
+    kernel.run(0, 1);
+    CHECK(error(out, by_definition(q, k, k)) < 1e-5);
+    CHECK(Kernel::kept() <= size_t(4) << 20);
+    CHECK((Kernel::kept() > 0) == (keys == 100));
+  }
 }
 
 TEST_CASE("own attention: the result lies token by token where it is ours") {
@@ -91,17 +149,19 @@ TEST_CASE("own attention: how work is divided changes no bit") {
 }
 
 TEST_CASE("own attention: great scores neither overflow nor lose the greatest") {
-  auto in = make_inputs(1, 1, 40, 900, true);
-  const Tensor q = in[0] * 60, k = in[1] * 60;
-  CHECK(error(attention(q, k, in[2]), by_definition(q, k, in[2])) < 1e-2);
-  // All weight on one key, wherever it lies.
-  for (const int64_t key : {0, 383, 384, 899}) {
-    Tensor sharp = at::zeros({1, 1, 900, 64});
-    sharp[0][0][key] = 50.0;
-    const Tensor ones = at::ones({1, 1, 40, 64});
-    CHECK(error(attention(ones, sharp, in[2]),
-                in[2].narrow(2, key, 1).expand({1, 1, 40, 64}).to(at::kDouble)) < 1e-5);
-  }
+  test::with_every_instruction_set([] {
+    auto in = make_inputs(1, 1, 40, 900, true);
+    const Tensor q = in[0] * 60, k = in[1] * 60;
+    CHECK(error(attention(q, k, in[2]), by_definition(q, k, in[2])) < 1e-2);
+    // All weight on one key, wherever it lies.
+    for (const int64_t key : {0, 383, 384, 899}) {
+      Tensor sharp = at::zeros({1, 1, 900, 64});
+      sharp[0][0][key] = 50.0;
+      const Tensor ones = at::ones({1, 1, 40, 64});
+      CHECK(error(attention(ones, sharp, in[2]),
+                  in[2].narrow(2, key, 1).expand({1, 1, 40, 64}).to(at::kDouble)) < 1e-5);
+    }
+  });
 }
 
 TEST_CASE("own attention: what is not a number spoils its query, or all of its head, but nothing else") {

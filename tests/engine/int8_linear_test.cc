@@ -3,14 +3,21 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "instruction_sets.h"
 
 using namespace da3::kernels;
+using da3::test::Limited;
+using da3::test::with_every_instruction_set;
 
 namespace {
 
@@ -56,13 +63,16 @@ Rows rows_of(const std::vector<float>& x, int64_t rows, int64_t width) {
   return Rows(x, rows, width);
 }
 
+constexpr Instructions kAll = Instructions::all, kNoBfloat16 = Instructions::no_bfloat16,
+                       kPlain = Instructions::none;
+
+// `before`: what is there.
 template <typename T = float>
-std::vector<T> run(const Int8Linear& layer, const Int8Rows& x, bool plain = false,
-                   Int8Output how = Int8Output::store) {
-  std::vector<T> y(size_t(x.rows() * layer.out()), T(7));
-  Int8Linear::use_plain(plain);
+std::vector<T> run(const Int8Linear& layer, const Int8Rows& x, Instructions most = kAll,
+                   Int8Output how = Int8Output::store, T before = T(7)) {
+  const Limited limited(most);
+  std::vector<T> y(size_t(x.rows() * layer.out()), before);
   layer.run(x, y.data(), how, 0, layer.tiles(x.rows()));
-  Int8Linear::use_plain(false);
   return y;
 }
 
@@ -100,8 +110,29 @@ TEST_CASE("int8: every kernel gives the same bits") {
   const auto w = noise(200 * 150, 4), b = noise(200, 5), x = noise(77 * 150, 6);
   const Int8Linear layer(w.data(), b.data(), 200, 150);
   const Rows rows = rows_of(x, 77, 150);
-  CHECK(run(layer, rows, false) == run(layer, rows, true));
-  CHECK(run<uint16_t>(layer, rows, false) == run<uint16_t>(layer, rows, true));
+  for (const Instructions most : {kNoBfloat16, kPlain}) {
+    CHECK(run(layer, rows) == run(layer, rows, most));
+    CHECK(run<uint16_t>(layer, rows) == run<uint16_t>(layer, rows, most));
+    const Limited limited(most);
+    CHECK(run(layer, rows_of(x, 77, 150)) == run(layer, rows));  // rows quantised by another kernel
+  }
+}
+
+TEST_CASE("int8: kernels are chosen by what the processor has") {
+  const std::string here = Int8Linear::instruction_set();
+  {
+    const Limited limited(kNoBfloat16);
+    CHECK(Int8Linear::instruction_set() == here);
+    CHECK_FALSE(has_avx512_bf16());
+  }
+  {
+    const Limited limited(kPlain);
+    CHECK(Int8Linear::instruction_set() == std::string("plain"));
+    CHECK_FALSE(has_avx512());
+    CHECK_FALSE(has_avx512_bf16());
+    CHECK_FALSE(has_avx512_vnni());
+  }
+  CHECK(Int8Linear::instruction_set() == here);
 }
 
 TEST_CASE("int8: GELU of the result, by every kernel, from the far left to the far right") {
@@ -112,8 +143,8 @@ TEST_CASE("int8: GELU of the result, by every kernel, from the far left to the f
   const Int8Linear layer(w.data(), nullptr, n, 1);
   const std::vector<float> x = {1};
   const Rows rows = rows_of(x, 1, 1);
-  const auto y = run(layer, rows), fast = run(layer, rows, false, Int8Output::gelu),
-             plain = run(layer, rows, true, Int8Output::gelu);
+  const auto y = run(layer, rows), fast = run(layer, rows, kAll, Int8Output::gelu),
+             plain = run(layer, rows, kPlain, Int8Output::gelu);
   for (size_t i = 0; i < y.size(); ++i) {
     CAPTURE(y[i]);
     const double exact = 0.5 * double(y[i]) * std::erfc(-double(y[i]) / std::sqrt(2.0));
@@ -131,14 +162,15 @@ TEST_CASE("int8: bfloat16 in is as its floats, bfloat16 out is the rounded resul
     same.push_back(from_bfloat16(half.back()));
   }
   const Int8Linear layer(w.data(), b.data(), 70, 90);
-  for (const bool plain : {false, true}) {
-    Int8Linear::use_plain(plain);
+  with_every_instruction_set([&] {
     const Rows from_half(half, 11, 90), from_float(same, 11, 90);
-    const auto y = run(layer, from_half, plain);
-    CHECK(y == run(layer, from_float, plain));
-    const auto rounded = run<uint16_t>(layer, from_half, plain);
-    for (size_t i = 0; i < y.size(); ++i) CHECK(rounded[i] == bfloat16(y[i]));
-  }
+    for (const Instructions most : {kAll, kNoBfloat16, kPlain}) {
+      const auto y = run(layer, from_half, most);
+      CHECK(y == run(layer, from_float, most));
+      const auto rounded = run<uint16_t>(layer, from_half, most);
+      for (size_t i = 0; i < y.size(); ++i) CHECK(rounded[i] == bfloat16(y[i]));
+    }
+  });
   CHECK(run(layer, rows_of(same, 11, 90)) != run(layer, rows_of(x, 11, 90)));
 }
 
@@ -169,11 +201,19 @@ TEST_CASE("int8: a residual is added to") {
   std::vector<float> sum(y.size(), 2.0f);
   layer.run(rows, sum.data(), Int8Output::add, 0, layer.tiles(10));
   for (size_t i = 0; i < y.size(); ++i) CHECK(sum[i] == doctest::Approx(y[i] + 2.0f));
-  std::vector<float> plain(y.size(), 2.0f);
-  Int8Linear::use_plain(true);
-  layer.run(rows, plain.data(), Int8Output::add, 0, layer.tiles(10));
-  Int8Linear::use_plain(false);
-  CHECK(plain == sum);
+  CHECK(run(layer, rows, kPlain, Int8Output::add, 2.0f) == sum);
+}
+
+TEST_CASE("int8: a residual in bfloat16 is added to and rounded once") {
+  const auto w = noise(50 * 32, 9), b = noise(50, 24), x = noise(10 * 32, 10);
+  const Int8Linear layer(w.data(), b.data(), 50, 32);
+  const Rows rows = rows_of(x, 10, 32);
+  const auto y = run(layer, rows);
+  const float base = from_bfloat16(bfloat16(2.3f));
+  for (const Instructions most : {kAll, kNoBfloat16, kPlain}) {
+    const auto sum = run<uint16_t>(layer, rows, most, Int8Output::add, bfloat16(base));
+    for (size_t i = 0; i < y.size(); ++i) CHECK(sum[i] == bfloat16(y[i] + base));
+  }
 }
 
 TEST_CASE("int8: rows and outputs of zeros") {
@@ -200,8 +240,8 @@ TEST_CASE("int8: a value that is not finite shows in its row and nowhere else") 
     }
     std::vector<uint16_t> half(3 * 8, bfloat16(0.5f));
     half[8 + 5] = std::isnan(bad) ? 0x7fc0 : 0x7f80;
-    for (const bool plain : {false, true}) {
-      const auto z = run<uint16_t>(layer, Rows(half, 3, 8), plain);
+    for (const Instructions most : {kAll, kNoBfloat16, kPlain}) {
+      const auto z = run<uint16_t>(layer, Rows(half, 3, 8), most);
       for (size_t i = 0; i < 12; ++i) CHECK(std::isnan(from_bfloat16(z[i])) == (i / 4 == 1));
     }
   }
@@ -220,7 +260,50 @@ TEST_CASE("int8: an empty layer is refused") {
 }
 TEST_CASE("int8: so many inputs that sums could overflow are refused") {
   const float w = 1;
-  CHECK_THROWS_AS(Int8Linear(&w, nullptr, 1, (int64_t(1) << 17) + 1), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(Int8Linear(&w, nullptr, 1, (int64_t(1) << 16) + 1), doctest::Contains("65536"),
+                       std::invalid_argument);
+}
+TEST_CASE("int8: the most inputs, all extreme, do not overflow") {
+  const int64_t k = int64_t(1) << 16;
+  const std::vector<float> w(size_t(k), 1.0f);
+  const Int8Linear layer(w.data(), nullptr, 1, k);
+  for (const float sign : {1.0f, -1.0f}) {
+    const std::vector<float> x(size_t(k), sign);
+    for (const Instructions most : {kAll, kPlain})
+      CHECK(run(layer, rows_of(x, 1, k), most)[0] == doctest::Approx(double(sign) * double(k)));
+  }
+}
+TEST_CASE("int8: numbers too small to be scaled count as zeros") {
+  const float least = std::numeric_limits<float>::min();
+  for (const float tiny : {std::numeric_limits<float>::denorm_min(), least / 2, 100 * least}) {
+    CAPTURE(tiny);
+    const std::vector<float> small(8, tiny), b = {3, 4};
+    auto w = noise(2 * 8, 25), x = noise(8, 26);
+    with_every_instruction_set([&] {
+      const Rows zeros = rows_of(small, 1, 8);
+      CHECK((*zeros).scale(0) == 0);
+      CHECK((*zeros).sum(0) == 0);
+      CHECK(std::all_of((*zeros).values(0), (*zeros).values(0) + 8, [](int8_t v) { return v == 0; }));
+      CHECK(run(Int8Linear(w.data(), b.data(), 2, 8), zeros) == b);
+    });
+    std::copy(small.begin(), small.end(), w.begin());
+    const auto y = run(Int8Linear(w.data(), b.data(), 2, 8), rows_of(x, 1, 8));
+    CHECK(y[0] == b[0]);
+    CHECK(y[1] != b[1]);
+  }
+  // A little larger, and they are numbers.
+  const std::vector<float> small(8, 200 * least), w(8, 1.0f);
+  with_every_instruction_set([&] {
+    const float y = run(Int8Linear(w.data(), nullptr, 1, 8), rows_of(small, 1, 8))[0];
+    CHECK(y / least == doctest::Approx(1600).epsilon(0.01));
+  });
+}
+TEST_CASE("int8: no rows are no work") {
+  const auto w = noise(2 * 8, 27);
+  const Int8Linear layer(w.data(), nullptr, 2, 8);
+  CHECK(layer.tiles(0) == 0);
+  CHECK(Int8Rows::bytes(0, 8) == 0);
+  CHECK(run(layer, Rows(std::vector<float>(), 0, 8)).empty());
 }
 TEST_CASE("int8: a layer takes about a quarter of its float size") {
   const auto w = noise(480 * 256, 15);

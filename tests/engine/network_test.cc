@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "instruction_sets.h"
 #include "tiny_model.h"
 
 using namespace da3;
@@ -507,6 +508,27 @@ TEST_SUITE("outputs") {
     CHECK((a.scalar_type() == at::kFloat));
     CHECK(!same_bits(a, b));
     CHECK(rms_distance(a, b) < 0.03);
+  }
+
+  TEST_CASE("every processor computes the same, to rounding") {
+    // One head of 64 channels, and maps of 32: kernels of our own fit.
+    json description = tiny_any_view();
+    description["config"]["net"]["num_heads"] = 1;
+    description["config"]["head"]["features"] = 32;
+    const Tensor image = make_image("lake", 1, 2);
+    const auto depth_in = [&](const Placement& placement) {
+      SyntheticWeights weights(0, {}, 1);
+      return run(*make_network(tiny_config(description), weights, placement), image).depth;
+    };
+    Placement half, eight;
+    half.compute = at::kBFloat16;
+    eight.int8 = true;
+    const Tensor exact = depth_in({});
+    with_every_instruction_set([&] {
+      CHECK(distance(depth_in({}), exact) < 1e-4);
+      CHECK(rms_distance(depth_in(half), exact) < 0.03);
+      CHECK(rms_distance(depth_in(eight), exact) < 0.05);
+    });
   }
 
   TEST_CASE("what is traced is what is computed") {

@@ -12,6 +12,7 @@
 #include "engine/kernels/winograd.h"
 #include "engine/network/conv.h"
 #include "engine/network/dpt.h"
+#include "instruction_sets.h"
 #include "tiny_model.h"
 
 using namespace da3;
@@ -89,10 +90,9 @@ template <typename Body>
 void with_both_loops(Body&& body) {
   for (const bool plain_loops : {false, true}) {
     CAPTURE(plain_loops);
-    kernels::use_plain_maps(plain_loops);
+    const test::Limited limited(plain_loops ? kernels::Instructions::none : kernels::Instructions::all);
     body();
   }
-  kernels::use_plain_maps(false);
 }
 
 HeadConfig small_head(bool dual) {
@@ -279,6 +279,13 @@ TEST_SUITE("Winograd convolution") {
     CHECK_FALSE(y.narrow(3, 8, 8).isnan().any().item<bool>());
   }
 
+  TEST_CASE("without AVX-512 there is none") {
+    const test::Limited limited(kernels::Instructions::none);
+    const std::vector<float> w(32 * 32 * 9);
+    CHECK_FALSE(kernels::WinogradConv::available());
+    CHECK_THROWS_AS(kernels::WinogradConv(w.data(), nullptr, 32, 32), std::invalid_argument);
+  }
+
   TEST_CASE("layers that do not fit are refused") {
     const std::vector<float> w(64 * 64 * 9);
     CHECK_FALSE(kernels::WinogradConv::fits(8, 32));
@@ -295,7 +302,7 @@ TEST_SUITE("convolution layers") {
     RandomWeights fixed, trained(true);
     Placement unpacked;
     unpacked.prepack = false;
-    for (const int64_t kernel : {1, 3}) {
+    const auto check = [&](int64_t kernel) {
       const Conv2d a(Scope(fixed, "c.", {}), 64, 96, kernel), b(Scope(trained, "c.", {}), 64, 96, kernel),
           c(Scope(fixed, "c.", unpacked), 64, 96, kernel),
           d(Scope(fixed, "c.", {}), 64, 96, kernel, 1, true, MapSize::large);
@@ -314,7 +321,11 @@ TEST_SUITE("convolution layers") {
       CHECK(a.fusible());
       CHECK_FALSE(b.fusible());
       CHECK_FALSE(b.channels_last());
-    }
+    };
+    test::with_every_instruction_set([&] {
+      check(1);
+      check(3);
+    });
   }
 
   TEST_CASE("gradients reach the weights and leave the operand of a sum alone") {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "engine/network/block.h"
+#include "instruction_sets.h"
 
 using namespace da3;
 using at::Tensor;
@@ -45,19 +46,21 @@ Tensor by_definition(const Tensor& x, const LayerNorm* norm, const RopeTable& ro
 }  // namespace
 
 TEST_CASE("queries and keys: one pass equals the steps") {
-  const LayerNorm norm = make_norm();
-  const RopeTable table = make_table(13), none;
-  for (const int64_t batch : {1, 3})
-    for (const int64_t heads : {1, 6}) {
-      const Tensor qkv = make_qkv(batch, 13, heads);
-      for (const int64_t which : {0, 1})
-        for (const LayerNorm* n : {static_cast<const LayerNorm*>(nullptr), &norm})
-          for (const RopeTable* r : {&none, &table}) {
-            const Tensor x = qkv.select(2, which), y = take_heads(x, n, *r);
-            CHECK((y.sizes() == at::IntArrayRef({batch, heads, 13, 64})));
-            CHECK(relative_error(y, by_definition(x, n, *r)) < 2e-6);
-          }
-    }
+  test::with_every_instruction_set([] {
+    const LayerNorm norm = make_norm();
+    const RopeTable table = make_table(13), none;
+    for (const int64_t batch : {1, 3})
+      for (const int64_t heads : {1, 6}) {
+        const Tensor qkv = make_qkv(batch, 13, heads);
+        for (const int64_t which : {0, 1})
+          for (const LayerNorm* n : {static_cast<const LayerNorm*>(nullptr), &norm})
+            for (const RopeTable* r : {&none, &table}) {
+              const Tensor x = qkv.select(2, which), y = take_heads(x, n, *r);
+              CHECK((y.sizes() == at::IntArrayRef({batch, heads, 13, 64})));
+              CHECK(relative_error(y, by_definition(x, n, *r)) < 2e-6);
+            }
+      }
+  });
 }
 
 TEST_CASE("queries and keys: a table for one view serves all views") {
@@ -67,13 +70,15 @@ TEST_CASE("queries and keys: a table for one view serves all views") {
 }
 
 TEST_CASE("queries and keys: bfloat16 is rounded once") {
-  const LayerNorm norm = make_norm();
-  const RopeTable table = make_table(40);
-  const Tensor x = make_qkv(2, 40, 3).to(at::kBFloat16).select(2, 0);
-  const Tensor exact = by_definition(x, &norm, table);
-  CHECK(
-      ((take_heads(x, &norm, table).to(at::kFloat) - exact).abs() - exact.abs() / 250).max().item<double>() <
-      1e-5);
+  test::with_every_instruction_set([] {
+    const LayerNorm norm = make_norm();
+    const RopeTable table = make_table(40);
+    const Tensor x = make_qkv(2, 40, 3).to(at::kBFloat16).select(2, 0);
+    const Tensor exact = by_definition(x, &norm, table);
+    CHECK(((take_heads(x, &norm, table).to(at::kFloat) - exact).abs() - exact.abs() / 250)
+              .max()
+              .item<double>() < 1e-5);
+  });
 }
 
 TEST_CASE("queries and keys: other widths and types take the steps") {

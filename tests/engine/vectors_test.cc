@@ -3,15 +3,18 @@
 // Single operations against numbers that upstream's modules gave for small inputs, and against their own
 // definition.
 #include <doctest/doctest.h>
+#include <torch/version.h>
 
 #include <cmath>
 
+#include "engine/kernels/flash_attention.h"
 #include "engine/network/attention.h"
 #include "engine/network/backbone.h"
 #include "engine/network/cameras.h"
 #include "engine/network/dpt.h"
 #include "engine/network/gaussians.h"
 #include "engine/network/ops.h"
+#include "instruction_sets.h"
 #include "tiny_model.h"
 
 using namespace da3;
@@ -292,6 +295,16 @@ TEST_SUITE("Gaussians") {
 }
 
 TEST_SUITE("attention") {
+  TEST_CASE("which back ends there are: LibTorch's, and ours on the CPU") {
+    constexpr bool fused = TORCH_VERSION_MAJOR >= 2;
+    CHECK(has_attention(DA3_ATTENTION_AUTO));
+    CHECK(has_attention(DA3_ATTENTION_PLAIN));
+    CHECK(has_attention(DA3_ATTENTION_FUSED) == (fused || kernels::FlashAttention<float>::available()));
+    CHECK(has_attention(DA3_ATTENTION_FUSED, at::Device(at::kCUDA, 0)) == fused);
+    const Limited limited(kernels::Instructions::none);
+    CHECK(has_attention(DA3_ATTENTION_FUSED) == fused);
+  }
+
   TEST_CASE("equals its definition, for single and many queries") {
     const auto options = at::TensorOptions(at::kFloat);
     const Tensor all = make_image("lake", 1, 1, 28, 28 * 8).flatten().narrow(0, 0, 3 * 2 * 3 * 40 * 16);

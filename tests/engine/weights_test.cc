@@ -119,8 +119,8 @@ struct Recorder : WeightSource {
 };
 
 bool is_laid_out(const std::string& key) {
-  for (const char* part : {".attn.qkv.", ".attn.proj.", ".mlp.", ".ls1.", ".ls2.", ".pose_branch.", ".cam_dec.",
-                           ".projects.", ".resize_layers.", ".scratch.", ".patch_embed."})
+  for (const char* part : {".attn.qkv.", ".attn.proj.", ".mlp.", ".ls1.", ".ls2.", ".pose_branch.",
+                           ".cam_dec.", ".projects.", ".resize_layers.", ".scratch.", ".patch_embed."})
     if (key.find(part) != std::string::npos) return true;
   return false;
 }
@@ -360,5 +360,27 @@ TEST_SUITE("a file that does not fit") {
     const Refusal r = refusal_of([&] { CheckpointWeights{checkpoint}; });
     CHECK(r.code == DA3_ERROR_WRONG_TYPE);
     CHECK(r.says("module.net.pretrained.cls_token"));
+  }
+}
+
+TEST_SUITE("placement") {
+  TEST_CASE("cameras: float32, and attention that any device has in it") {
+    KeyList keys;
+    for (const auto& [chosen, expected] :
+         std::vector<std::pair<Da3Attention, Da3Attention>>{{DA3_ATTENTION_AUTO, DA3_ATTENTION_AUTO},
+                                                            {DA3_ATTENTION_PLAIN, DA3_ATTENTION_PLAIN},
+                                                            {DA3_ATTENTION_FUSED, DA3_ATTENTION_AUTO},
+                                                            {DA3_ATTENTION_FLASH, DA3_ATTENTION_AUTO},
+                                                            {DA3_ATTENTION_EFFICIENT, DA3_ATTENTION_AUTO},
+                                                            {DA3_ATTENTION_CUDNN, DA3_ATTENTION_AUTO}}) {
+      Placement half;
+      half.compute = at::kHalf;
+      half.attention = chosen;
+      const Scope scope(keys, "model.", half), cameras = scope.in_float();
+      CHECK((cameras.placement().compute == at::kFloat));
+      CHECK(cameras.placement().attention == expected);
+      CHECK(scope.placement().attention == chosen);  // the backbone keeps it
+      CHECK(scope.for_head().placement().attention == chosen);
+    }
   }
 }

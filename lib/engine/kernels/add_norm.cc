@@ -49,12 +49,7 @@ DA3_AVX512 void run_row(const AddNorm<T>& job, int64_t r, float* row) {
 
 template <typename T>
 bool AddNorm<T>::available() {
-#if defined(__x86_64__)
-  static const bool there = has_avx512();
-  return there;
-#else
-  return false;
-#endif
+  return has_avx512();
 }
 
 template <typename T>

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "engine/kernels/instructions.h"
+
 #if defined(__x86_64__)
 // GCC 12 takes what its own header leaves undefined on purpose for a mistake (its bug 105593).
 #if defined(__GNUC__) && !defined(__clang__)
@@ -22,11 +24,6 @@
 #define DA3_AVX512_INLINE DA3_AVX512 __attribute__((always_inline)) static inline
 
 namespace da3::kernels {
-
-inline bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
 
 // The first `count` of 16.
 DA3_AVX512_INLINE __mmask16 lanes(int64_t count) {

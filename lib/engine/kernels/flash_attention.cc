@@ -17,6 +17,7 @@ constexpr int64_t kWidth = 64, kPanel = 32, kRows = 12;
 constexpr int64_t kQueries = 192, kKeys = 384;  // a block's scores and keys stay in a core's caches
 constexpr float kScale = 0.18033688f;           // log2(e) / sqrt(64)
 constexpr float kLowest = -1e30f;               // where there is no key
+constexpr size_t kMostKept = size_t(4) << 20;   // bytes: 8192 keys in float
 
 // Keys and values of one head, as the products take them; the last panel is filled up with zeros.
 //   float: keys [panel][64][32], values [key][64]
@@ -183,13 +184,7 @@ struct QueryBlock {
 
 template <typename T>
 bool FlashAttention<T>::available() {
-#if defined(__x86_64__)
-  static const bool there =
-      has_avx512() && (std::is_same_v<T, float> || __builtin_cpu_supports("avx512bf16"));
-  return there;
-#else
-  return false;
-#endif
+  return std::is_same_v<T, float> ? has_avx512() : has_avx512_bf16();
 }
 
 template <typename T>
@@ -210,8 +205,19 @@ void FlashAttention<T>::run(int64_t begin, int64_t end) const {
       block.run(q.data + item * q.item + head * q.head + i * q.row, q.row, std::min(kQueries, last - i),
                 to.data + item * to.item + head * to.head + i * to.row, to.row);
   }
+  // Few passes have so many views; what they need does not stay with every thread.
+  if (kept() > kMostKept) std::vector<T>().swap(memory.packed);
 #else
   (void)begin, (void)end;
+#endif
+}
+
+template <typename T>
+size_t FlashAttention<T>::kept() {
+#if defined(__x86_64__)
+  return workspace<T>().packed.capacity() * sizeof(T);
+#else
+  return 0;
 #endif
 }
 

@@ -5,6 +5,7 @@
 // For AVX-512. No LibTorch.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace da3::kernels {
@@ -32,6 +33,8 @@ struct FlashAttention {
   int64_t units() const { return items * heads * parts; }
   // Units begin <= u < end; each may be computed on another thread.
   void run(int64_t begin, int64_t end) const;
+  // Bytes for packed keys and values that the calling thread keeps for its next call.
+  static size_t kept();
 };
 
 }  // namespace da3::kernels

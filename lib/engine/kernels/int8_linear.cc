@@ -2,7 +2,6 @@
 #include "engine/kernels/int8_linear.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -20,9 +19,7 @@ constexpr int64_t kRows = 8;        // rows computed together
 constexpr int64_t kTileRows = 128;  // at most: they stay in the second-level cache beside a panel
 constexpr int kGroup = 4;           // inputs multiplied by one instruction
 constexpr int kOffset = 128;        // weights are stored unsigned
-constexpr int64_t kMostInputs = int64_t(1) << 17;
-
-std::atomic<bool> plain_forced{false};
+constexpr int64_t kMostInputs = int64_t(1) << 16;  // 255 * 127 times that is less than 2^31
 
 struct Block {
   const int8_t* x;         // first of the rows
@@ -220,8 +217,7 @@ void fast_finish(const Finish<float>& f, int64_t rows, const int32_t* sums) {
   vnni_finish(f, rows, sums);
 }
 void fast_finish(const Finish<uint16_t>& f, int64_t rows, const int32_t* sums) {
-  static const bool native = __builtin_cpu_supports("avx512bf16");
-  if (native)
+  if (has_avx512_bf16())
     vnni_finish_bf16(f, rows, sums);
   else
     vnni_finish(f, rows, sums);
@@ -261,15 +257,8 @@ DA3_VNNI int32_t vnni_quantise(const T* x, int64_t count, float inverse, int8_t*
   return std::accumulate(each, each + 16, 0);
 }
 
-bool has_vnni() {
-  return has_avx512() && __builtin_cpu_supports("avx512vnni");
-}
-
 #else
 
-bool has_vnni() {
-  return false;
-}
 void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   plain_block(b, rows, sums);
 }
@@ -288,9 +277,10 @@ int32_t vnni_quantise(const T*, int64_t, float, int8_t*) {
 
 #endif
 
-bool use_vnni() {
-  static const bool there = has_vnni();
-  return there && !plain_forced;
+// Values so small that the inverse of their scale may be infinite count as zeros.
+float scale_of(float largest) {
+  const float scale = largest / 127.0f;
+  return scale < std::numeric_limits<float>::min() ? 0.0f : scale;  // NaN stays
 }
 
 int64_t round_up(int64_t value, int64_t step) {
@@ -343,8 +333,8 @@ Int8Rows::Int8Rows(int64_t rows, int64_t width, void* memory)
 
 template <typename T>
 void Int8Rows::quantise_row(int64_t m, const T* x) {
-  const bool vnni = use_vnni();
-  const float scale = (vnni ? vnni_largest(x, width_) : plain_largest(x, width_)) / 127.0f;
+  const bool vnni = has_avx512_vnni();
+  const float scale = scale_of(vnni ? vnni_largest(x, width_) : plain_largest(x, width_));
   int8_t* to = values_ + m * stride_;
   scales_[m] = scale;
   std::fill(to + width_, to + stride_, int8_t(0));
@@ -377,7 +367,7 @@ Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int6
   bias_.assign(size_t(panels * kPanel), 0.0f);
   for (int64_t n = 0; n < out; ++n) {
     const float* row = weight + n * in;
-    const float scale = plain_largest(row, in) / 127.0f;
+    const float scale = scale_of(plain_largest(row, in));
     if (std::isnan(scale))
       throw std::invalid_argument("A weight of output " + std::to_string(n) + " is not finite.");
     scales_[size_t(n)] = scale;
@@ -410,7 +400,7 @@ int64_t Int8Linear::tiles(int64_t rows) const {
 
 template <typename T>
 void Int8Linear::run_tiles(const Int8Rows& x, T* y, Int8Output how, int64_t begin, int64_t end) const {
-  const bool vnni = use_vnni();
+  const bool vnni = has_avx512_vnni();
   const int64_t panels = int64_t(scales_.size()) / kPanel, high = tile_rows(x.rows());
   alignas(64) int32_t sums[kRows * kPanel];
   for (int64_t tile = begin; tile < end; ++tile) {
@@ -443,11 +433,7 @@ void Int8Linear::run(const Int8Rows& x, uint16_t* y, Int8Output how, int64_t beg
 }
 
 const char* Int8Linear::instruction_set() {
-  return use_vnni() ? "avx512vnni" : "plain";
-}
-
-void Int8Linear::use_plain(bool plain) {
-  plain_forced = plain;
+  return has_avx512_vnni() ? "avx512vnni" : "plain";
 }
 
 }  // namespace da3::kernels

@@ -28,7 +28,7 @@ class Int8Rows {
   int64_t rows() const { return rows_; }
   int64_t stride() const { return stride_; }  // bytes from row to row
   const int8_t* values(int64_t m) const { return values_ + m * stride_; }
-  float scale(int64_t m) const { return scales_[m]; }  // 0 for a row of zeros
+  float scale(int64_t m) const { return scales_[m]; }  // 0 for a row of zeros, or of less than 1e-36
   int32_t sum(int64_t m) const { return sums_[m]; }    // of the values
 
   // Quantises row m from `x` [width]: float, or bfloat16 as uint16_t. A row with a value that is not finite
@@ -52,7 +52,7 @@ enum class Int8Output { store, gelu, add };
 class Int8Linear {
  public:
   // weight: [out, in], row-major; bias: [out] or null. Throws std::invalid_argument for an empty layer, more
-  // than 2^17 inputs (sums could overflow) or weights that are not finite.
+  // than 2^16 inputs (sums could overflow) or weights that are not finite.
   Int8Linear(const float* weight, const float* bias, int64_t out, int64_t in);
 
   int64_t in() const { return in_; }
@@ -69,8 +69,6 @@ class Int8Linear {
 
   // "avx512vnni" or "plain": what run() uses here.
   static const char* instruction_set();
-  // For tests: forces the plain kernel.
-  static void use_plain(bool plain);
 
  private:
   template <typename T>

@@ -2,7 +2,6 @@
 #include "engine/kernels/maps.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -12,8 +11,6 @@
 
 namespace da3::kernels {
 namespace {
-
-std::atomic<bool> plain_forced{false};
 
 // One row of the result.
 template <typename T>
@@ -181,23 +178,14 @@ struct Avx512 {
 template <typename T>
 using Avx512 = Plain<T>;
 
-bool has_avx512() {
-  return false;
-}
-
 #endif
-
-bool use_avx512() {
-  static const bool there = has_avx512();
-  return there && !plain_forced;
-}
 
 // Calls finish(y, row) with each row blended from two of the map; `finish` fills in where it goes.
 template <typename T, typename Finish>
 void for_rows(const Resize<T>& r, int64_t begin, int64_t end, Finish&& finish) {
   const int64_t width = r.columns.from * r.channels, half = r.channels / 2;
   std::vector<float> blended(static_cast<size_t>(width));
-  const auto blend = use_avx512() ? Avx512<T>::blend : Plain<T>::blend;
+  const auto blend = has_avx512() ? Avx512<T>::blend : Plain<T>::blend;
   for (int64_t y = begin; y < end; ++y) {
     const size_t i = size_t(y);
     blend(r.map + r.rows.first[i] * width, r.map + r.rows.second[i] * width, r.rows.weight[i], width,
@@ -225,7 +213,7 @@ ResizeAxis::ResizeAxis(int64_t from_size, int64_t to) : from(from_size) {
 
 template <typename T>
 void resize_rows(const Resize<T>& r, int64_t begin, int64_t end, T* to) {
-  const auto store = use_avx512() ? Avx512<T>::store : Plain<T>::store;
+  const auto store = has_avx512() ? Avx512<T>::store : Plain<T>::store;
   const int64_t row_values = int64_t(r.columns.weight.size()) * r.channels;
   for_rows(r, begin, end, [&](int64_t y, Row<T> row) {
     row.to = to + (y - begin) * row_values;
@@ -235,7 +223,7 @@ void resize_rows(const Resize<T>& r, int64_t begin, int64_t end, T* to) {
 
 template <typename T>
 void resize_add_rows(const Resize<T>& r, int64_t begin, int64_t end, T* sum, T* positive) {
-  const auto add = use_avx512() ? Avx512<T>::add : Plain<T>::add;
+  const auto add = has_avx512() ? Avx512<T>::add : Plain<T>::add;
   const int64_t row_values = int64_t(r.columns.weight.size()) * r.channels;
   for_rows(r, begin, end, [&](int64_t y, Row<T> row) {
     row.to = sum + y * row_values;
@@ -246,7 +234,7 @@ void resize_add_rows(const Resize<T>& r, int64_t begin, int64_t end, T* sum, T* 
 
 template <typename T>
 void PixelProducts::run(const T* from, int64_t pixels, float* to) const {
-  (use_avx512() ? Avx512<T>::products : Plain<T>::products)(*this, from, pixels, to);
+  (has_avx512() ? Avx512<T>::products : Plain<T>::products)(*this, from, pixels, to);
 }
 
 template void resize_rows(const Resize<float>&, int64_t, int64_t, float*);
@@ -255,13 +243,5 @@ template void resize_add_rows(const Resize<float>&, int64_t, int64_t, float*, fl
 template void resize_add_rows(const Resize<Bfloat16>&, int64_t, int64_t, Bfloat16*, Bfloat16*);
 template void PixelProducts::run(const float*, int64_t, float*) const;
 template void PixelProducts::run(const Bfloat16*, int64_t, float*) const;
-
-const char* maps_instruction_set() {
-  return use_avx512() ? "avx512" : "plain";
-}
-
-void use_plain_maps(bool plain) {
-  plain_forced = plain;
-}
 
 }  // namespace da3::kernels

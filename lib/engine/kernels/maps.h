@@ -57,9 +57,4 @@ struct PixelProducts {
   void run(const T* from, int64_t pixels, float* to) const;
 };
 
-// "avx512" or "plain": what is used here.
-const char* maps_instruction_set();
-// For tests: forces the plain loops.
-void use_plain_maps(bool plain);
-
 }  // namespace da3::kernels

@@ -74,12 +74,7 @@ DA3_AVX512 void run(const NormRope& how, const T* from, int64_t token_stride, in
 }  // namespace
 
 bool has_norm_rope() {
-#if defined(__x86_64__)
-  static const bool there = has_avx512();
-  return there;
-#else
-  return false;
-#endif
+  return has_avx512();
 }
 
 template <typename T>

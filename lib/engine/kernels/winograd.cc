@@ -198,12 +198,7 @@ Workspace& workspace() {
 }  // namespace
 
 bool WinogradConv::available() {
-#if defined(__x86_64__)
-  static const bool there = has_avx512();
-  return there;
-#else
-  return false;
-#endif
+  return has_avx512();
 }
 
 bool WinogradConv::beats_bfloat16() {

@@ -75,7 +75,16 @@ Tensor call(const c10::OperatorHandle& op, const Tensor& q, const Tensor& k, con
 
 #endif
 
-// By a kernel of our own, on the CPU and without gradients; nothing where it cannot run.
+// Some back ends would spread what does not agree, ours would read beyond the end.
+void check_sizes(const Tensor& q, const Tensor& k, const Tensor& v) {
+  TORCH_CHECK(q.dim() == 4 && k.sizes() == v.sizes() && k.dim() == 4 && k.size(0) == q.size(0) &&
+                  k.size(1) == q.size(1) && k.size(3) == q.size(3),
+              "attention takes [batch, heads, tokens, d] of equal batch, heads and d, and as many keys as "
+              "values, not queries ",
+              q.sizes(), ", keys ", k.sizes(), ", values ", v.sizes());
+}
+
+// By a kernel of our own, on the CPU and without gradients; nothing where it cannot run. Sizes agree.
 Tensor own_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
   const auto fits = [&](const Tensor& t) {
     return t.is_cpu() && t.dim() == 4 && t.size(3) == 64 && t.stride(3) == 1 && t.numel() > 0 &&
@@ -116,8 +125,10 @@ Tensor own_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
 
 }  // namespace
 
-bool has_attention(Da3Attention kind) {
+bool has_attention(Da3Attention kind, at::Device device) {
   if (kind == DA3_ATTENTION_AUTO || kind == DA3_ATTENTION_PLAIN) return true;
+  if (kind == DA3_ATTENTION_FUSED && device.is_cpu() && kernels::FlashAttention<float>::available())
+    return true;
 #if TORCH_VERSION_MAJOR >= 2
   return kind == DA3_ATTENTION_FUSED || find(kind).has_value();
 #else
@@ -126,6 +137,7 @@ bool has_attention(Da3Attention kind) {
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, Da3Attention kind) {
+  check_sizes(q, k, v);
   const bool by_itself = kind == DA3_ATTENTION_AUTO || kind == DA3_ATTENTION_FUSED;
   if (const Tensor out = by_itself ? own_attention(q, k, v) : Tensor(); out.defined()) return out;
 #if TORCH_VERSION_MAJOR >= 2

@@ -10,14 +10,14 @@
 
 namespace da3 {
 
-// Whether this LibTorch has the back end at all (its operator is registered); whether a device and a type can
-// run it shows when it is called.
-bool has_attention(Da3Attention kind);
+// Whether there is such a back end for the device at all: its operator is registered with this LibTorch, or
+// our own kernel is FUSED. Whether a device and a type can run an operator shows when it is called.
+bool has_attention(Da3Attention kind, at::Device device = at::kCPU);
 
 // q, k, v: [batch, heads, tokens, d], equal types; the result in the same type. AUTO and FUSED are our own
 // kernel where it runs (CPU with AVX-512, d = 64, no gradients), else LibTorch's; AUTO is PLAIN for training
-// on the CPU, where LibTorch's backward pass is slower. Throws c10::Error when the back end cannot run on
-// this device or type.
+// on the CPU, where LibTorch's backward pass is slower. Throws c10::Error when sizes do not agree or the back
+// end cannot run on this device or type.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      Da3Attention kind = DA3_ATTENTION_AUTO);
 

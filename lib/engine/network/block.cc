@@ -43,11 +43,14 @@ Tensor take_heads_at_once(const Tensor& x, const LayerNorm* norm, const RopeTabl
   return out;
 }
 
-// Whether the sums and norms around layers in bfloat16 can be kernels of our own.
-bool can_add_norm(const Tensor& x, at::ScalarType type, const LayerNorm& norm) {
+bool trained(const LayerNorm& norm) {
+  return norm.weight.requires_grad() || norm.bias.requires_grad();
+}
+
+// Whether the sums and norms around layers in bfloat16 can be kernels of our own, which know no gradients.
+bool can_add_norm(const Tensor& x, at::ScalarType type) {
   return type == at::kBFloat16 && kernels::AddNorm<uint16_t>::available() && x.is_cpu() &&
-         x.scalar_type() == at::kFloat && x.is_contiguous() && x.size(-1) % 16 == 0 &&
-         !(at::GradMode::is_enabled() && (x.requires_grad() || norm.weight.requires_grad()));
+         x.scalar_type() == at::kFloat && x.is_contiguous() && x.size(-1) % 16 == 0;
 }
 
 struct SumAndNorm {
@@ -129,8 +132,7 @@ Block::Block(const Scope& s, const BlockShape& shape)
 
 Tensor take_heads(const Tensor& x, const LayerNorm* norm, const RopeTable& rope) {
   if (!norm && !rope.defined()) return x.transpose(1, 2);
-  const bool gradients =
-      at::GradMode::is_enabled() && (x.requires_grad() || (norm && norm->weight.requires_grad()));
+  const bool gradients = at::GradMode::is_enabled() && (x.requires_grad() || (norm && trained(*norm)));
   const bool ours = kernels::has_norm_rope() && x.is_cpu() && x.size(3) == kernels::kHeadWidth &&
                     !gradients && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
                     x.stride(3) == 1 && x.stride(2) == kernels::kHeadWidth;
@@ -158,8 +160,15 @@ Tensor Block::hidden(const Tensor& x) const {
   return at::silu(halves[0]) * halves[1];
 }
 
+bool Block::needs_gradients(const Tensor& x) const {
+  if (!at::GradMode::is_enabled()) return false;
+  return x.requires_grad() || trained(norm1_) || trained(norm2_) ||
+         (shape_.qk_norm && (trained(q_norm_) || trained(k_norm_))) || qkv_.trained() || proj_.trained() ||
+         fc1_.trained() || fc2_.trained();
+}
+
 Tensor Block::forward(const Tensor& x, const RopeTable& rope) const {
-  if (can_add_norm(x, proj_.type(), norm1_)) {
+  if (can_add_norm(x, proj_.type()) && !needs_gradients(x)) {
     const Tensor y = proj_.forward_compute(attend(add_norm(x, {}, &norm1_).normed, rope));
     const SumAndNorm middle = add_norm(x, y, &norm2_);
     return add_norm(middle.sum, fc2_.forward_compute(hidden(middle.normed)), nullptr).sum;

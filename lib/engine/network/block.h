@@ -45,6 +45,7 @@ class Block {
   Tensor attend(const Tensor& x, const RopeTable& rope) const;
   // Before the second layer of the feed-forward part.
   Tensor hidden(const Tensor& x) const;
+  bool needs_gradients(const Tensor& x) const;
 
   BlockShape shape_;
   Da3Attention attention_ = DA3_ATTENTION_AUTO;

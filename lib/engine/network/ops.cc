@@ -21,11 +21,16 @@ Linear::Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale)
   pack(s.placement());
 }
 
+bool Linear::trained() const {
+  const auto is = [](const Tensor& t) { return t.defined() && t.requires_grad(); };
+  return is(weight_) || is(bias_) || is(scale_);
+}
+
 void Linear::pack(const Placement& placement) {
   const bool prepack = placement.prepack;
   if (!weight_.defined()) return;  // only the names are of interest
   type_ = placement.compute;
-  const bool fixed = weight_.is_cpu() && !weight_.requires_grad();
+  const bool fixed = weight_.is_cpu() && !trained();
   if (placement.int8 && !fixed) throw std::logic_error("8-bit weights are for the CPU, and are not trained.");
   if (!fixed || !(prepack || placement.int8)) return;
   Tensor weight = weight_, bias = bias_;

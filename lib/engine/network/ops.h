@@ -25,6 +25,8 @@ class Linear {
   Linear(const Scope& s, int64_t in, int64_t out, const Tensor& scale);
 
   at::ScalarType type() const { return type_; }
+  // Whether a parameter takes part in training; then nothing is laid out.
+  bool trained() const;
   // In the compute type.
   Tensor forward_compute(const Tensor& x) const;
   Tensor operator()(const Tensor& x) const { return forward_compute(x).to(at::kFloat); }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/packed_linear.h"
 
+#include <exception>
+
 #include "engine/network/registered_operator.h"
 
 namespace da3 {
@@ -42,10 +44,10 @@ std::shared_ptr<const PackedLinear> PackedLinear::make(const Tensor& weight, con
   std::shared_ptr<PackedLinear> out(new PackedLinear);
   try {
     out->weight_ = call(*operators().reorder, {weight.contiguous(), c10::IValue(kTypicalRows)});
-    out->bias_ = bias;
+    out->bias_ = bias.defined() ? bias.clone() : bias;
     // What cannot run here (no instructions for the type) shows at once.
     out->forward(at::zeros({1, weight.size(1)}, weight.options()));
-  } catch (const c10::Error&) {
+  } catch (const std::exception&) {  // of LibTorch or of oneDNN
     return nullptr;
   }
   return out;

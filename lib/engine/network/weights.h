@@ -98,11 +98,13 @@ class Scope {
       : source_(&source), prefix_(std::move(prefix)), placement_(placement) {}
   Scope operator/(const std::string& name) const { return Scope(*source_, prefix_ + name + ".", placement_); }
   Scope operator/(int index) const { return *this / std::to_string(index); }
-  // The same part computed in float32 (cameras).
+  // The same part computed in float32 (cameras). The back end of attention was chosen for the type of the
+  // backbone: some take half precision only.
   Scope in_float() const {
     Placement p = placement_;
     p.compute = at::kFloat;
     p.int8 = false;
+    if (p.attention != DA3_ATTENTION_PLAIN) p.attention = DA3_ATTENTION_AUTO;
     return Scope(*source_, prefix_, p);
   }
 
