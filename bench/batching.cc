@@ -1,36 +1,48 @@
 // SPDX-License-Identifier: MIT
 //
 // The same images through the real engine with fixed batch sizes and with the learned one, turn by turn, so
-// that what else the machine does falls on all of them. Uses the engine's border only, as the elements do.
+// that what else the machine does falls on all of them, each in a process of its own. Uses the engine's
+// border only, as the elements do.
 #include "batching.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/machine.h"
+#include "core/options.h"
+#include "core/report.h"
+#include "core/stats.h"
+#include "core/turns.h"
+#include "core/worker.h"
 #include "engine/api/engine_module.h"
 #include "engine/checkpoint/synthetic.h"
+#include "engine/runtime/policy.h"
+#include "works/engine_worker.h"
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using namespace da3::bench;
+
+constexpr double kLongest = 3600;       // seconds for one answer
+constexpr uint32_t kLargestFixed = 32;  // as large as the learned one gets in the usual performance mode
 
 constexpr char kUsage[] =
-    R"(usage: da3-bench batching [--model MODEL]... [--images N] [--size WxH] [--batches 1,2,4,8] [--rounds N]
+    R"(usage: da3-bench batching [--model MODEL]... [--images N] [--size WxH] [--batches LIST] [--rounds N]
                           [--device D] [--precision P] [--threads N] [--json FILE] [--quick]
 
-Throughput of N images (default 20 of 504x280) with fixed batches and with the batch that the engine learns. One
-round runs each of them once, in turn; the ratio is the median over rounds of learned to the best fixed one. The
-mixed load has twice as many images, one stream of the size beside three of a quarter of its sides. MODEL is what
-da3infer takes (default synthetic:da3-small); but for da3-demo a name without a colon, slash or dot is taken for
+Throughput of N images (default 20 of 504x280) with fixed batches and with the batch that the engine learns, each in
+a process of its own. One round runs each of them once, in turn; the ratio is the median over rounds of learned to
+the best fixed one. The mixed load has twice as many images, one stream of the size beside three of a quarter of its
+sides. --batches: default 1, 2, 4, ... up to 32 or to as many images of one size as there are. MODEL is what da3infer
+takes (default synthetic:da3-small); but for da3-demo a name without a colon, slash or dot is taken for
 synthetic:NAME. --quick: 8 small images, 2 rounds.
 )";
 
@@ -38,7 +50,8 @@ struct Arguments {
   std::vector<std::string> models;
   std::string device = "auto", json;
   Da3Precision precision = DA3_PRECISION_AUTO;
-  std::vector<uint32_t> batches = {1, 2, 4, 8};
+  Da3Attention attention = DA3_ATTENTION_AUTO;
+  std::vector<uint32_t> batches;  // empty: by the work
   int images = 20, width = 504, height = 280, rounds = 5;
   unsigned threads = 0;
   bool help = false;
@@ -56,16 +69,6 @@ int number(const std::string& option, const std::string& text, int most = 100000
     throw std::invalid_argument(option + " needs whole numbers from 1 to " + std::to_string(most) +
                                 ", not '" + text + "'");
   return value;
-}
-
-Da3Precision precision_of(const std::string& name) {
-  const std::pair<const char*, Da3Precision> names[] = {{"auto", DA3_PRECISION_AUTO},
-                                                        {"fp32", DA3_PRECISION_FP32},
-                                                        {"fp16", DA3_PRECISION_FP16},
-                                                        {"bf16", DA3_PRECISION_BF16}};
-  for (const auto& [text, precision] : names)
-    if (name == text) return precision;
-  throw std::invalid_argument("unknown precision '" + name + "' (auto, fp32, fp16, bf16)");
 }
 
 void set(Arguments* a, const std::string& option, const std::string& value) {
@@ -176,29 +179,21 @@ class Answers {
   std::string failure_;
 };
 
-// One way to put the images together. All are references to one engine: one copy of the weights.
-struct Contender {
-  std::string name;
-  std::unique_ptr<da3::Engine> engine;
-  std::vector<double> rates;  // images a second, one each round
-};
-
-Contender open(const Arguments& a, const std::string& model, uint32_t batch) {
+std::unique_ptr<da3::Engine> open(const Arguments& a, const std::string& model, uint32_t batch) {
   Da3EngineConfig config{};
   config.struct_size = sizeof config;
   config.model = model.c_str();
   config.device = a.device.c_str();
   config.precision = a.precision;
+  config.attention = a.attention;
   config.max_batch = batch;
   config.threads = a.threads;
-  return {
-      batch ? "batch " + std::to_string(batch) : "learned", da3::EngineModule::instance().open(config), {}};
+  return da3::EngineModule::instance().open(config);
 }
 
-double run_once(da3::Engine& engine, const std::vector<Image>& work) {
+void run_once(da3::Engine& engine, const std::vector<Image>& work) {
   static const char streams[4] = {};
   Answers answers(engine.api());
-  const auto started = Clock::now();
   for (const Image& image : work) {
     const Da3View view = {image.pixels.data(), 3 * image.width};
     Da3Request r{};
@@ -215,13 +210,6 @@ double run_once(da3::Engine& engine, const std::vector<Image>& work) {
     engine.submit(r);
   }
   answers.wait_for(int(work.size()));
-  return double(work.size()) / std::chrono::duration<double>(Clock::now() - started).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
 void warm_up(da3::Engine& engine, const std::vector<Image>& work) {
@@ -238,68 +226,165 @@ void warm_up(da3::Engine& engine, const std::vector<Image>& work) {
   }
 }
 
-// Measures one work; returns rows as JSON.
-std::string measure(const Arguments& a, const std::string& model, bool mixed) {
+// A contender's process. First says {"ready"} with name, device, precision, attention (its number), runtime
+// and peak_mb, then answers
+//   {"do": "run"}    all images once -> {"ms"}
+//   {"do": "state"}  what it has learned -> {"cap", "single_ms"}
+void serve(Channel& channel, const Arguments& a, const std::string& model, uint32_t batch, bool mixed) {
   const std::vector<Image> work = make_work(a, mixed);
-  std::vector<Contender> all;
-  for (const uint32_t batch : a.batches) all.push_back(open(a, model, batch));
-  all.push_back(open(a, model, 0));
-  Contender& learned = all.back();
-  warm_up(*learned.engine, work);
-  for (Contender& c : all) run_once(*c.engine, work);  // does not count
-  for (int round = 0; round < a.rounds; ++round)
-    for (size_t i = 0; i < all.size(); ++i) {
-      // Everyone goes first once.
-      Contender& c = all[(i + size_t(round)) % all.size()];
-      c.rates.push_back(run_once(*c.engine, work));
+  const auto engine = open(a, model, batch);
+  if (batch == 0) warm_up(*engine, work);
+  run_once(*engine, work);  // does not count
+  const Da3ModelInfo& info = engine->info();
+  channel.reply({{"ready", true},
+                 {"name", info.name},
+                 {"device", info.device},
+                 {"precision", da3::name_of(info.precision)},
+                 {"attention", int(info.attention)},
+                 {"runtime", info.runtime},
+                 {"peak_mb", peak_memory_mb()}});
+  while (const auto request = channel.next()) {
+    try {
+      if (request->value("do", "") == "run") {
+        channel.reply({{"ms", milliseconds_of([&] { run_once(*engine, work); })}});
+        continue;
+      }
+      Da3Shape shape{};
+      shape.struct_size = sizeof shape;
+      shape.width = a.width;
+      shape.height = a.height;
+      shape.n_views = 1;
+      const Da3ShapeStats stats = engine->shape_stats(shape);
+      channel.reply({{"cap", stats.batch_cap}, {"single_ms", double(stats.single_ns) / 1e6}});
+    } catch (const std::exception& e) {
+      channel.reply({{"error", e.what()}});
     }
+  }
+}
 
-  const Da3ModelInfo& info = learned.engine->info();
-  std::printf("\n%s, %s, %d images%s, %d rounds\n", info.name, info.device, int(work.size()),
+// One way to put the images together. Each has an engine of its own in a process of its own: what one
+// learns from its passes is not known to the others.
+struct Contender {
+  std::string name;
+  uint32_t batch;  // 0: learned
+  Row ready = Row::object();
+  std::shared_ptr<Worker> worker = {};
+};
+
+// Each with its own copy of the weights, one after the other: those that would not fit beside the others any
+// more are left out and say so.
+Turn start(const Arguments& a, const std::string& model, bool mixed, double peak_mb, Contender* c) {
+  Turn turn;
+  try {
+    const double free_mb = available_memory_mb();
+    if (free_mb > 0 && free_mb < 1.2 * peak_mb)
+      throw std::runtime_error("a process takes about " + number_text(peak_mb) + " MiB of memory, " +
+                               number_text(free_mb) + " MiB are free");
+    c->worker = std::make_shared<Worker>(
+        Worker::fork([=, batch = c->batch](Channel& channel) { serve(channel, a, model, batch, mixed); }));
+    c->ready = c->worker->hear(kLongest);
+    turn.once = [worker = c->worker] {
+      return worker->ask({{"do", "run"}}, kLongest).at("ms").get<double>();
+    };
+  } catch (const std::exception& e) {
+    turn.failure = e.what();
+  }
+  return turn;
+}
+
+// Powers of two up to what the images of one size can fill, or what was asked for; then the learned one.
+std::vector<Contender> contenders(const Arguments& a, const std::vector<Image>& work) {
+  std::map<std::pair<int, int>, uint32_t> of_size;
+  uint32_t most = 0;
+  for (const Image& image : work) most = std::max(most, ++of_size[{image.width, image.height}]);
+  std::vector<uint32_t> batches = a.batches;
+  if (batches.empty())
+    for (uint32_t b = 1; b <= std::min(most, kLargestFixed); b *= 2) batches.push_back(b);
+  std::vector<Contender> out;
+  for (const uint32_t b : batches) out.push_back({"batch " + std::to_string(b), b});
+  out.push_back({"learned", 0});
+  return out;
+}
+
+// How much faster `learned` is, round by round; 0 when one of them has failed.
+double ratio(const Turn& learned, const Turn& other) {
+  std::vector<double> ratios;
+  for (size_t r = 0; r < std::min(learned.milliseconds.size(), other.milliseconds.size()); ++r)
+    ratios.push_back(other.milliseconds[r] / learned.milliseconds[r]);
+  return ratios.empty() || !learned.failure.empty() || !other.failure.empty() ? 0 : median(ratios);
+}
+
+// For a person.
+void print(const Arguments& a, const std::vector<Contender>& all, const std::vector<Turn>& turns,
+           size_t images, bool mixed) {
+  const Turn& learned = turns.back();
+  const Row& info = all.back().ready;
+  std::printf("\n%s\n%s, %s, %s, %d images%s, %d rounds\n", info.value("runtime", "").c_str(),
+              info.value("name", "").c_str(), info.value("device", "").c_str(),
+              info.value("precision", "").c_str(), int(images),
               mixed ? " of two sizes from four streams"
                     : (" of " + std::to_string(a.width) + "x" + std::to_string(a.height)).c_str(),
               a.rounds);
-  std::string json;
-  const Contender* best = nullptr;
-  for (const Contender& c : all) {
-    const double rate = median(c.rates);
-    if (&c != &learned && (!best || rate > median(best->rates))) best = &c;
-    std::vector<double> ratios;  // within a round
-    for (size_t r = 0; r < c.rates.size(); ++r) ratios.push_back(learned.rates[r] / c.rates[r]);
-    std::printf("  %-9s %8.2f images/s%s\n", c.name.c_str(), rate,
-                &c == &learned
-                    ? ""
-                    : ("   learned is " + std::to_string(median(ratios)).substr(0, 5) + " of it").c_str());
-    json += (json.empty() ? "" : ",\n  ") + std::string("{\"model\": \"") + info.name + "\", \"work\": \"" +
-            (mixed ? "mixed" : "equal") + "\", \"batch\": \"" + c.name +
-            "\", \"images_per_s\": " + std::to_string(rate) +
-            ", \"learned_over_this\": " + std::to_string(median(ratios)) + "}";
+  size_t best = turns.size();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const char* const name = all[i].name.c_str();
+    if (!turns[i].failure.empty()) {
+      std::printf("  %-9s skipped, %s\n", name, turns[i].failure.c_str());
+      continue;
+    }
+    const double time = median(turns[i].milliseconds), rate = 1000 * double(images) / time;
+    if (&turns[i] == &learned) {
+      std::printf("  %-9s %8.2f images/s\n", name, rate);
+      continue;
+    }
+    std::printf("  %-9s %8.2f images/s   learned is %.3f of it\n", name, rate, ratio(learned, turns[i]));
+    if (best == turns.size() || time < median(turns[best].milliseconds)) best = i;
   }
-  std::vector<double> ratios;
-  for (size_t r = 0; r < learned.rates.size(); ++r) ratios.push_back(learned.rates[r] / best->rates[r]);
-  Da3Shape shape{};
-  shape.struct_size = sizeof shape;
-  shape.width = a.width;
-  shape.height = a.height;
-  shape.n_views = 1;
-  const Da3ShapeStats stats = learned.engine->shape_stats(shape);
-  std::printf("  learned / best fixed (%s) = %.3f; learned cap %u, one image %.1f ms\n", best->name.c_str(),
-              median(ratios), stats.batch_cap, double(stats.single_ns) / 1e6);
+  if (best < turns.size() && learned.failure.empty()) {
+    const Row state = all.back().worker->ask({{"do", "state"}});
+    std::printf("  learned / best fixed (%s) = %.3f; learned cap %d, one image %.1f ms\n",
+                all[best].name.c_str(), ratio(learned, turns[best]), state.value("cap", 0),
+                state.value("single_ms", 0.0));
+  }
   std::fflush(stdout);
-  return json;
+}
+
+// Measures one work; adds its rows.
+void measure(Arguments a, const std::string& model, bool mixed, Row* rows) {
+  const std::vector<Image> work = make_work(a, mixed);
+  std::vector<Contender> all = contenders(a, work);
+  std::vector<Turn> turns(all.size());
+  // The learned one first: without it there is nothing to compare, and it tries the largest batches.
+  double peak_mb = 0;
+  for (size_t i = all.size(); i-- > 0;) {
+    turns[i] = start(a, model, mixed, peak_mb, &all[i]);
+    peak_mb = std::max(peak_mb, all[i].ready.value("peak_mb", 0.0));
+    if (i + 1 < all.size()) continue;
+    if (!turns[i].failure.empty()) throw std::runtime_error(turns[i].failure);
+    // What it chose is for all of them.
+    a.precision = precision_of(all[i].ready.value("precision", "auto"));
+    a.attention = Da3Attention(all[i].ready.value("attention", 0));
+  }
+  run_in_turn(turns, {0, a.rounds, kLongest});
+  print(a, all, turns, work.size(), mixed);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Row& info = all.back().ready;
+    Row row = {{"model", info.value("name", "")},          {"work", mixed ? "mixed" : "equal"},
+               {"size", Size{a.width, a.height}.text()},   {"batch", all[i].name},
+               {"precision", info.value("precision", "")}, {"images", work.size()}};
+    add_times(turns[i], &row);
+    if (row.contains("median_ms"))
+      row["images_per_s"] = 1000 * double(work.size()) / row["median_ms"].get<double>();
+    if (const double over = ratio(turns.back(), turns[i]); over > 0) row["learned_over_this"] = over;
+    rows->push_back(row);
+  }
 }
 
 int run(const Arguments& a) {
-  std::printf("%s\n", da3::EngineModule::instance().api().runtime());
-  std::string json;
+  Row rows = Row::array();
   for (const std::string& model : a.models)
-    for (const bool mixed : {false, true})
-      json += (json.empty() ? "[\n  " : ",\n  ") + measure(a, model, mixed);
-  if (a.json.empty()) return 0;
-  std::ofstream file(a.json, std::ios::binary);
-  file << json << "\n]\n";
-  file.close();
-  if (!file) throw std::runtime_error("cannot write " + a.json);
+    for (const bool mixed : {false, true}) measure(a, model, mixed, &rows);
+  if (!a.json.empty()) write_file(a.json, rows.dump(1) + "\n");
   return 0;
 }
 

@@ -14,6 +14,7 @@
 #include "core/chart.h"
 #include "core/machine.h"
 #include "core/options.h"
+#include "core/spinning.h"
 #include "core/worker.h"
 #include "works/libtorch.h"
 #include "works/work.h"
@@ -72,6 +73,7 @@ int measure(const Options& options, const std::vector<std::string>& arguments) {
   Row machine = describe_machine();
   const Row libtorch = in_child([&] { return describe_libtorch(options.device); });
   for (const auto& [key, value] : libtorch.items()) machine[key] = value;
+  machine["spinning"] = describe_spinning();
   Report report(machine);
   for (const auto& [key, value] : machine.items())
     std::printf("%s: %s\n", key.c_str(),
@@ -96,7 +98,10 @@ int measure(const Options& options, const std::vector<std::string>& arguments) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (for_batching_alone(arguments)) return bench_batching(argc - 2, argv + 2);
+  if (for_batching_alone(arguments)) {
+    bound_spinning(argv);
+    return bench_batching(argc - 2, argv + 2);
+  }
   try {
     const Options options = parse_options(arguments, work_names());
     if (options.help) {
@@ -108,6 +113,7 @@ int main(int argc, char** argv) {
       std::printf("%s/model.safetensors\n", options.write_folder.c_str());
       return 0;
     }
+    bound_spinning(argv);
     return measure(options, arguments);
   } catch (const std::invalid_argument& e) {
     std::fprintf(stderr, "da3-bench: %s\n(da3-bench --help says more)\n", e.what());

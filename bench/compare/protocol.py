@@ -55,8 +55,11 @@ def write_result(path, depth, extrinsics=None, intrinsics=None):
 
 
 def serve(run, result):
-    """Answers requests until there are none. run() does a pass; result() gives depth, extrinsics, intrinsics."""
-    measured = {}
+    """Answers requests until there are none. run() does a pass; result() gives depth, extrinsics, intrinsics.
+
+    Memory is the peak since the first request: the model has been loaded by then.
+    """
+    reset_peak_memory()
     for line in sys.stdin:
         request = json.loads(line)
         what = request.get("do")
@@ -64,11 +67,7 @@ def serve(run, result):
             if what == "run":
                 answer(ms=milliseconds(run))
             elif what == "memory":
-                if not measured:
-                    reset_peak_memory()
-                    run()
-                    measured["peak_rss_mb"] = peak_memory_mb()
-                answer(**measured)
+                answer(peak_rss_mb=peak_memory_mb())
             elif what == "result":
                 write_result(request["path"], *result())
                 answer(done=True)

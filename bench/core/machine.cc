@@ -96,6 +96,10 @@ bool reset_peak_memory() {
   return bool(file);
 }
 
+double available_memory_mb(const std::string& root) {
+  return std::atof(value_of(root + "/proc/meminfo", "MemAvailable").c_str()) / 1024;
+}
+
 double peak_memory_mb() {
   return std::atof(value_of("/proc/self/status", "VmHWM").c_str()) / 1024;
 }

@@ -18,5 +18,7 @@ bool reset_peak_memory();
 // Peak of resident memory of this process since then [MiB]; 0 where the system does not say. Pages of files
 // that are mapped count.
 double peak_memory_mb();
+// Memory that programs can still get without others being swapped out [MiB]; 0 where the system does not say.
+double available_memory_mb(const std::string& root = "");
 
 }  // namespace da3::bench

@@ -17,6 +17,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/spinning.h"
+
 namespace da3::bench {
 namespace {
 
@@ -137,6 +139,7 @@ Worker Worker::spawn(const std::vector<std::string>& command, const std::vector<
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGPIPE, SIG_DFL);
+    forget_bound();
     for (const std::string& variable : environment) putenv(const_cast<char*>(variable.c_str()));
     dup2(requests.read, STDIN_FILENO);
     dup2(answers.write, STDOUT_FILENO);

@@ -37,7 +37,8 @@ class Worker {
   // error.
   static Worker fork(const Body& body);
   // Starts a program that reads requests from its standard input and answers on its standard output. What it
-  // says on standard error is kept for error messages. Throws std::runtime_error when it cannot be started.
+  // says on standard error is kept for error messages. It does not get this program's bound on spinning
+  // (spinning.h). Throws std::runtime_error when it cannot be started.
   static Worker spawn(const std::vector<std::string>& command,
                       const std::vector<std::string>& environment = {});
 

@@ -42,7 +42,7 @@ void run(Context& context) {
           throw std::runtime_error("the comparison of batches failed; its message is above");
         return {{"done", true}};
       },
-      7200);
+      4 * 3600);
   std::ifstream file(json);
   for (const Row& found : Row::parse(file)) {
     Row row = {{"work", "batching"}};

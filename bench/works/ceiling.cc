@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Work `ceiling`: the rates of matrix product, 3x3 convolution and memory that every other figure is compared
-// with. Each rate is that of the best operator LibTorch has for it on this machine; the others are listed
-// too.
+// with. Each rate is that of the best operator there is for it on this machine, of LibTorch or our own; the
+// others are listed too.
 #include "works/ceiling.h"
 
 #include <ATen/Parallel.h>
@@ -14,6 +14,8 @@
 
 #include "core/stats.h"
 #include "core/worker.h"
+#include "engine/kernels/winograd.h"
+#include "engine/network/int8_layer.h"
 #include "engine/runtime/device.h"
 #include "works/libtorch.h"
 #include "works/work.h"
@@ -74,9 +76,43 @@ std::function<void()> int8_linear(const MatmulShape& s) {
   };
 }
 
+// As the engine's layers: rows are quantised, too.
+std::function<void()> our_int8_linear(const MatmulShape& s) {
+  const Tensor x = random_floats({s.rows, s.in}, at::kCPU, at::kFloat),
+               w = random_floats({s.out, s.in}, at::kCPU, at::kFloat);
+  const auto layer = std::make_shared<const Int8Layer>(w, Tensor());
+  return [=] { layer->forward(x, at::kFloat); };
+}
+
+template <typename T>
+std::function<void()> our_convolution(std::shared_ptr<const kernels::WinogradConv> conv, const Tensor& x) {
+  const Tensor y = at::empty_like(x);
+  return [=] {
+    const kernels::WinogradConv::Job<T> job{
+        static_cast<const T*>(x.data_ptr()), x.size(0), x.size(2), x.size(3), 1,
+        static_cast<T*>(y.data_ptr())};
+    at::parallel_for(0, conv->blocks(job), 1,
+                     [&](int64_t begin, int64_t end) { conv->run(job, begin, end); });
+  };
+}
+
+// By Winograd's filtering, on a channels-last map with as many channels out as in.
+std::function<void()> our_convolution(const Tensor& x, const Tensor& weight) {
+  using kernels::WinogradConv;
+  const int64_t channels = x.size(1);
+  if (!WinogradConv::available()) throw std::runtime_error("this processor has no AVX-512");
+  if (!WinogradConv::fits(channels, channels)) throw std::runtime_error("it does not fit these channels");
+  const auto conv = std::make_shared<const WinogradConv>(weight.contiguous().data_ptr<float>(), nullptr,
+                                                         channels, channels);
+  if (x.scalar_type() == at::kFloat) return our_convolution<float>(conv, x);
+  if (x.scalar_type() == at::kBFloat16) return our_convolution<uint16_t>(conv, x);
+  throw std::runtime_error("it takes float32 and bfloat16");
+}
+
 std::vector<Candidate> cpu_matmul(const MatmulShape& s, const std::string& precision) {
   if (precision == "int8") {
-    return {{"onednn qlinear", [s] { return int8_linear(s); }},
+    return {{"ours", [s] { return our_int8_linear(s); }},
+            {"onednn qlinear", [s] { return int8_linear(s); }},
             {"_int_mm", [s] {
                const auto chars = at::TensorOptions(at::kChar);
                const Tensor a = at::randint(-127, 127, {s.rows, s.in}, chars),
@@ -199,7 +235,9 @@ std::vector<Candidate> convolutions(const std::string& precision, at::Device dev
   std::vector<Candidate> out = {
       {"conv2d", [=] { return plain(input(), weight()); }},
       {"conv2d channels last", [=] { return plain(input().contiguous(last), weight().contiguous(last)); }}};
-  if (device.is_cpu())
+  if (device.is_cpu()) {
+    out.push_back({"ours, Winograd",
+                   [=] { return our_convolution(input().contiguous(last), weight().to(at::kFloat)); }});
     out.push_back({"onednn packed convolution", [=] {
                      const std::vector<int64_t> one = {1, 1};
                      const Tensor x = input().contiguous(last);
@@ -212,6 +250,7 @@ std::vector<Candidate> convolutions(const std::string& precision, at::Device dev
                                         no_scalars(), std::string()});
                      };
                    }});
+  }
   return out;
 }
 

@@ -131,7 +131,9 @@ bool wanted(const Options& o, const std::string& name) {
 std::vector<Alternative> alternatives_of(const Options& o, const Case& c, std::vector<EngineSetup>* setups) {
   std::vector<Alternative> out;
   std::vector<std::string> precisions = o.precisions;
-  if (precisions.empty()) precisions = {"fp32", "bf16"};
+  if (precisions.empty())
+    precisions = c.device.rfind("cuda", 0) == 0 ? std::vector<std::string>{"fp32", "bf16"}
+                                                : std::vector<std::string>{"fp32", "bf16", "int8"};
   for (const std::string& precision : precisions) {
     EngineSetup setup;
     setup.model = c.folder;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/options.h"
 #include "core/worker.h"
@@ -19,12 +20,16 @@ struct DacppSetup {
   int64_t threads = 0;
 };
 
-// A worker that answers "run" and "memory" (peak of the program, too). Throws std::runtime_error when
-// something needed is missing.
+// A worker that answers "run", "memory" (peak of the program, too) and, with the usual arguments, "result"
+// (depth). Throws std::runtime_error when something needed is missing.
 Worker start_dacpp(const DacppSetup& setup);
 
 // The last number before "ms" (or before "s", then times 1000) in what a program printed. Throws
 // std::runtime_error with the last line when there is none.
 double printed_milliseconds(const std::string& output);
+
+// A file of one float a pixel as the program writes it (PFM, "Pf"), top row first. Throws
+// std::runtime_error with name and reason.
+std::vector<float> read_pfm(const std::string& path);
 
 }  // namespace da3::bench

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 
 #include "core/machine.h"
@@ -14,20 +15,22 @@
 #include "engine/runtime/device.h"
 #include "engine/runtime/inference.h"
 #include "engine/runtime/pass_memory.h"
+#include "engine/runtime/scoped_math.h"
 #include "score/summary.h"
 #include "train/sample.h"
 #include "works/libtorch.h"
 
 namespace da3::bench {
-namespace {
 
 Da3Precision precision_of(const std::string& name) {
   if (name == "auto") return DA3_PRECISION_AUTO;
-  // Whatever the engine has a name for; unknown values are called "auto".
+  // Unknown values are called "auto", too.
   for (int p = 1; p < 16; ++p)
     if (name == name_of(Da3Precision(p))) return Da3Precision(p);
   throw std::invalid_argument("the engine has no precision '" + name + "'");
 }
+
+namespace {
 
 Da3Attention attention_of(const std::string& name) {
   for (int k = DA3_ATTENTION_AUTO; k <= DA3_ATTENTION_CUDNN; ++k)
@@ -42,19 +45,27 @@ Da3PerformanceMode mode_of(const std::string& name) {
   throw std::invalid_argument("the engine has no performance mode '" + name + "'");
 }
 
+constexpr char kTf32[] = "tf32";
+
 // One model and its input.
 class Session {
  public:
   explicit Session(const EngineSetup& setup) : setup_(setup) {
     set_threads(unsigned(setup.threads));
-    const Wish wish{mode_of(setup.mode), precision_of(setup.precision), attention_of(setup.attention)};
+    const bool tf32 = setup.precision == kTf32;
+    if (tf32 && !select_device(setup.device).is_cuda())
+      throw std::invalid_argument("TF32 is of CUDA devices; this one computes float32 products in full");
+    const Wish wish{mode_of(setup.mode), tf32 ? DA3_PRECISION_FP32 : precision_of(setup.precision),
+                    attention_of(setup.attention)};
     load_ms_ =
         milliseconds_of([&] { model_ = load_model(resolve_model(setup.model, setup.device, wish), {}); });
+    set_math(tf32);
     const auto bytes = size_t(setup.size.width * setup.size.height * 3);
     for (int64_t i = 0; i < setup.batch * setup.views; ++i) {
       pixels_.emplace_back(bytes);
       synthetic::fill_rgb(pixels_.back().data(), int(setup.size.width), int(setup.size.height), int(i));
     }
+    reset_peak_memory();
   }
 
   Row ready() const {
@@ -65,31 +76,30 @@ class Session {
     shape.width = setup_.size.width;
     shape.pose = has_pose();
     shape.ray = setup_.ray;
-    return {{"ready", true},
-            {"load_ms", load_ms_},
-            {"precision", name_of(model_->precision)},
-            {"attention", name_of(model_->plan.attention)},
-            {"threads", at::get_num_threads()},
-            {"device", model_->device.str()},
-            {"gflop", count_operations(model_->config, shape).total() / 1e9},
-            {"synthetic", model_->synthetic},
-            {"name", model_->config.name},
-            {"parameters", model_->parameters}};
+    Row out = {{"ready", true},
+               {"load_ms", load_ms_},
+               {"precision", setup_.precision == kTf32 ? kTf32 : name_of(model_->precision)},
+               {"attention", name_of(model_->plan.attention)},
+               {"threads", at::get_num_threads()},
+               {"device", model_->device.str()},
+               {"gflop", count_operations(model_->config, shape).total() / 1e9},
+               {"synthetic", model_->synthetic},
+               {"name", model_->config.name},
+               {"parameters", model_->parameters}};
+    if (tf32_ && model_->precision == DA3_PRECISION_FP32) out["tf32"] = true;
+    return out;
   }
 
   double run() {
-    double elapsed = milliseconds_of([&] { last_ = infer(pixels_, setup_.batch, setup_.views); });
+    // The first pass needs most: shapes are new.
+    std::optional<PassMemory> pass;
+    if (device_peak_mb_ == 0 && !model_->device.is_cpu()) pass.emplace(model_->device);
+    const double elapsed = milliseconds_of([&] { last_ = infer(pixels_, setup_.batch, setup_.views); });
+    if (pass) device_peak_mb_ = double(pass->peak()) / (1 << 20);
     return elapsed;
   }
 
-  Row memory() {
-    if (!measured_) {
-      reset_peak_memory();
-      const PassMemory pass(model_->device);
-      run();
-      measured_ = true;
-      if (!model_->device.is_cpu()) device_peak_mb_ = double(pass.peak()) / (1 << 20);
-    }
+  Row memory() const {
     Row out = {{"peak_rss_mb", peak_memory_mb()}};
     if (device_peak_mb_ > 0) out["device_peak_mb"] = device_peak_mb_;
     return out;
@@ -137,6 +147,14 @@ class Session {
  private:
   using Pictures = std::vector<std::vector<uint8_t>>;
 
+  // As the engine does around its passes.
+  void set_math(bool tf32) {
+    if (!model_->device.is_cuda()) return;
+    const Policy& policy = model_->plan.policy;
+    tf32_ = tf32 || policy.tf32;
+    math_.emplace(MathSettings{policy.choose_convolutions, tf32_});
+  }
+
   bool has_pose() const { return setup_.pose && (network_outputs(model_->config) & DA3_OUTPUT_POSE) != 0; }
 
   std::vector<std::unique_ptr<ResultPlanes>> infer(const Pictures& pictures, int64_t batch,
@@ -158,7 +176,8 @@ class Session {
 
   const EngineSetup setup_;
   double load_ms_ = 0, device_peak_mb_ = 0;
-  bool measured_ = false;
+  bool tf32_ = false;
+  std::optional<ScopedMath> math_;
   std::shared_ptr<const Model> model_;
   Pictures pixels_;
   std::vector<std::unique_ptr<ResultPlanes>> last_;
@@ -207,9 +226,7 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
     try {
       auto worker = std::make_shared<Worker>(alternatives[i].start());
       outcome.ready = worker->hear(1800);
-      // The first pass is the one that needs most memory: shapes are new.
-      const Row memory = worker->ask({{"do", "memory"}});
-      for (const auto& [key, value] : memory.items()) outcome.row[key] = value;
+      worker->ask({{"do", "run"}});  // shapes are new: counts in no plan
       outcome.worker = worker;
       turns[i].once = [worker] { return worker->ask({{"do", "run"}}).at("ms").get<double>(); };
     } catch (const std::exception& e) {
@@ -220,7 +237,7 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
   run_in_turn(turns, plan);
   for (size_t i = 0; i < out.size(); ++i) {
     Outcome& outcome = out[i];
-    for (const char* key : {"precision", "attention", "threads"})
+    for (const char* key : {"precision", "attention", "tf32", "threads"})
       if (outcome.ready.contains(key)) outcome.row[key] = outcome.ready[key];
     add_times(turns[i], &outcome.row);
     if (outcome.row.contains("skipped")) {
@@ -228,6 +245,9 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
       continue;
     }
     try {
+      // Of all passes: what the engine keeps from one to the next grows after the first.
+      const Row memory = outcome.worker->ask({{"do", "memory"}});
+      for (const auto& [key, value] : memory.items()) outcome.row[key] = value;
       const std::string path = folder + "/" + std::to_string(i) + ".result";
       outcome.worker->ask({{"do", "result"}, {"path", path}});
       outcome.result = path;
@@ -246,7 +266,7 @@ void add_rates(Context& context, const EngineSetup& setup, const Row& ready, Row
   const double gflop = ready["gflop"].get<double>(), rate = 1000 * gflop / milliseconds;
   (*row)["gflop"] = gflop;
   (*row)["gflops"] = rate;
-  const std::string precision = row->value("precision", "fp32");
+  const std::string precision = row->value("tf32", false) ? kTf32 : row->value("precision", "fp32");
   const double ceiling = context.ceiling(setup.device, setup.threads, precision);
   if (ceiling > 0) (*row)["ceiling_share"] = rate / ceiling;
 }

@@ -13,11 +13,16 @@
 #include "core/options.h"
 #include "core/turns.h"
 #include "core/worker.h"
+#include "engine/api/engine.h"
 #include "works/work.h"
 
 namespace da3::bench {
 
+// Whatever the engine has a name for. Throws std::invalid_argument for others.
+Da3Precision precision_of(const std::string& name);
+
 struct EngineSetup {
+  // precision: a name of the engine, or tf32: fp32 on a GPU with the TF32 of performance-mode max.
   std::string model = "synthetic:da3-small", device = "auto", precision = "fp32", attention = "auto";
   std::string mode;  // performance mode; "": the engine's own
   Size size;
@@ -26,11 +31,12 @@ struct EngineSetup {
 };
 
 // Loads the model and answers requests until there are none. First says {"ready"} with load_ms, precision,
-// attention, threads, device (as in force), gflop (operations of a pass / 1e9), synthetic, parameters.
+// attention, threads, device (as in force), tf32 (where float32 products are), gflop (operations of a pass /
+// 1e9), synthetic, parameters.
 // Requests:
 //   {"do": "run"}                  one pass from 8-bit pixels to results in host memory -> {"ms"}
 //   {"do": "result", "path"}       writes the result of a pass (accuracy.h)
-//   {"do": "memory"}               {"peak_rss_mb", "device_peak_mb"}: since the first pass began
+//   {"do": "memory"}               {"peak_rss_mb", "device_peak_mb"}: since the model was loaded
 //   {"do": "score", "scenes"}      {"abs_rel", "delta1"} on rendered scenes that are held out from training
 void serve_engine(Channel& channel, const EngineSetup& setup);
 

@@ -14,6 +14,7 @@
 #include "core/worker.h"
 #include "engine/api/engine_module.h"
 #include "engine/checkpoint/synthetic.h"
+#include "engine/runtime/policy.h"
 #include "works/engine_worker.h"
 #include "works/write_model.h"
 
@@ -55,10 +56,7 @@ Opened open_model(const std::string& model, const Options& options, const std::s
   config.model = model.c_str();
   config.device = options.device.c_str();
   config.threads = uint32_t(threads);
-  config.precision = precision == "bf16"   ? DA3_PRECISION_BF16
-                     : precision == "fp16" ? DA3_PRECISION_FP16
-                     : precision == "fp32" ? DA3_PRECISION_FP32
-                                           : DA3_PRECISION_AUTO;
+  config.precision = precision_of(precision);
   Opened out;
   out.milliseconds = milliseconds_of([&] { out.engine = module.open(config); });
   return out;
@@ -122,6 +120,7 @@ Row load_once(const Kind& kind, const std::string& model, const Options& options
     if (kind.first) first_result(*opened.engine, size);
     out["ms"] = opened.milliseconds;
     out["peak_rss_mb"] = peak_memory_mb();
+    out["precision"] = name_of(opened.engine->info().precision);
     if (!kept) kept = std::move(opened.engine);  // closing is not measured
   });
   if (kind.first) out["ms"] = total;
@@ -135,6 +134,7 @@ void measure_model(Context& context, const std::string& name, const std::string&
   const Size size = !o.sizes.empty() ? o.sizes.front() : o.quick ? Size{84, 84} : Size{504, 504};
   std::vector<Turn> turns;
   std::vector<double> peaks(std::size(kKinds), 0.0);
+  std::string in_force = precision;
   for (size_t i = 0; i < std::size(kKinds); ++i) {
     const Kind& kind = kKinds[i];
     double& peak = peaks[i];
@@ -142,12 +142,13 @@ void measure_model(Context& context, const std::string& name, const std::string&
       if (kind.drop) drop_from_cache(model);
       const Row answer = in_child([&] { return load_once(kind, model, o, precision, threads, size); });
       peak = std::max(peak, answer.value("peak_rss_mb", 0.0));
+      in_force = answer.value("precision", precision);
       return answer.at("ms").get<double>();
     }});
   }
   run_in_turn(turns, context.plan(5, 120));
   for (size_t i = 0; i < turns.size(); ++i) {
-    Row row = {{"work", "load"}, {"model", name}, {"case", kKinds[i].name}, {"precision", precision}};
+    Row row = {{"work", "load"}, {"model", name}, {"case", kKinds[i].name}, {"precision", in_force}};
     add_times(turns[i], &row);
     if (peaks[i] > 0 && !row.contains("skipped")) row["peak_rss_mb"] = peaks[i];
     context.add(row);
@@ -162,7 +163,11 @@ void run(Context& context) {
                      : std::vector<std::string>{"synthetic:da3-small", "synthetic:da3-base",
                                                 "synthetic:da3-large"};
   std::vector<std::string> precisions = o.precisions;
-  if (precisions.empty()) precisions = {"fp32"};
+  if (precisions.empty()) {
+    precisions = {"fp32"};
+    // The only one whose weights are computed anew.
+    if (context.report().machine().value("device", "cpu") == "cpu") precisions.push_back("int8");
+  }
   for (const std::string& model : models) {
     // Loading is about files: a synthetic model becomes one.
     const TemporaryFolder folder;

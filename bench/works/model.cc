@@ -35,7 +35,7 @@ Grid make_grid(const Context& context) {
       o.quick ? std::vector<std::string>{"synthetic:da3-small"}
               : std::vector<std::string>{"synthetic:da3-small", "synthetic:da3-base", "synthetic:da3-large"});
   grid.precisions = or_default(o.precisions, cuda ? std::vector<std::string>{"fp32", "bf16", "fp16"}
-                                                  : std::vector<std::string>{"fp32", "bf16"});
+                                                  : std::vector<std::string>{"fp32", "bf16", "int8"});
   grid.attentions = or_default(o.attentions, {"auto"});
   grid.sizes = or_default(o.sizes, o.quick ? std::vector<Size>{{140, 84}}
                                            : std::vector<Size>{{504, 504}, {504, 280}, {518, 294}});
@@ -55,7 +55,7 @@ Grid make_grid(const Context& context) {
 // Against the alternative in fp32, if there is one.
 void add_errors(const std::vector<Outcome>& all, Outcome* outcome) {
   const auto reference = std::find_if(all.begin(), all.end(), [](const Outcome& o) {
-    return o.row.value("precision", "") == "fp32" && !o.result.empty();
+    return o.row.value("precision", "") == "fp32" && !o.row.value("tf32", false) && !o.result.empty();
   });
   if (reference == all.end() || outcome->result.empty()) return;
   const PassResult result = PassResult::read(outcome->result);
@@ -168,7 +168,7 @@ void run_matrix(Context& context) {
                                               : "synthetic:da3-large";
   const std::vector<std::string> precisions =
       or_default(o.precisions, cuda ? std::vector<std::string>{"fp32", "tf32", "fp16", "bf16", "auto"}
-                                    : std::vector<std::string>{"fp32", "bf16", "auto"});
+                                    : std::vector<std::string>{"fp32", "bf16", "int8", "auto"});
   for (const std::string& mode : or_default(o.modes, {std::string("minimal"), "balanced", "max"})) {
     std::vector<EngineSetup> setups;
     for (const std::string& precision : precisions) {

@@ -18,7 +18,8 @@
 #include "core/worker.h"
 #include "engine/api/engine_module.h"
 #include "engine/checkpoint/synthetic.h"
-#include "works/work.h"
+#include "engine/runtime/policy.h"
+#include "works/engine_worker.h"
 
 namespace da3::bench {
 namespace {
@@ -132,9 +133,7 @@ class Alone {
     config.model = s.model.c_str();
     config.device = s.device.c_str();
     config.threads = uint32_t(s.threads);
-    for (const auto& [name, value] :
-         {std::pair{"fp32", DA3_PRECISION_FP32}, {"fp16", DA3_PRECISION_FP16}, {"bf16", DA3_PRECISION_BF16}})
-      if (s.precision == name) config.precision = value;
+    config.precision = precision_of(s.precision);
     engine_ = EngineModule::instance().open(config);
     api_ = &engine_->api();
     const auto& size = s.size;
@@ -142,6 +141,9 @@ class Alone {
     synthetic::fill_rgb(pixels_.data(), int(size.width), int(size.height), 0);
     view_ = {pixels_.data(), int32_t(size.width * 3)};
   }
+
+  // In force.
+  const char* precision() const { return name_of(engine_->info().precision); }
 
   // Frames a second between the first and the last result.
   double run(int frames) {
@@ -253,6 +255,7 @@ Row measure(const Setup& s, const RunPlan& plan) {
   rows.push_back(engine);
   rows.push_back(whole);
   rows.push_back(live);
+  for (Row& row : rows) row["precision"] = alone.precision();
   return {{"rows", rows}};
 }
 

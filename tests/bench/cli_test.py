@@ -7,6 +7,7 @@ usage: cli_test.py DA3_BENCH [unittest arguments]
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -142,7 +143,7 @@ class Rows(Folder):
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = json.loads(path.read_text(encoding="utf-8"))
         self.assertEqual(rows[0]["work"], "machine")
-        for key in ("cpu_flags", "cores", "libtorch", "threads", "gpu", "commit", "device"):
+        for key in ("cpu_flags", "cores", "libtorch", "threads", "gpu", "commit", "device", "spinning"):
             self.assertIn(key, rows[0])
         for row in rows[1:]:
             self.assertTrue(("median_ms" in row) != ("skipped" in row), row)
@@ -162,9 +163,7 @@ class Rows(Folder):
             for key in ("model", "size", "views", "attention", "threads", "p5_ms", "p95_ms", "images_per_s", "gflops",
                         "peak_rss_mb", "depth_rel_err_median", "depth_rel_err_p99", "pose_angle_deg", "abs_rel"):
                 self.assertIn(key, row)
-            # An older LibTorch has no 8-bit product of its own to measure a ceiling with.
-            if row["precision"] != "int8":
-                self.assertIn("ceiling_share", row)
+            self.assertIn("ceiling_share", row)
             self.assertLessEqual(row["p5_ms"], row["median_ms"])
             self.assertLessEqual(row["median_ms"], row["p95_ms"])
             self.assertAlmostEqual(row["images_per_s"], 1000 * row["batch"] / row["median_ms"], delta=1e-3)
@@ -195,6 +194,75 @@ class Rows(Folder):
         self.assertIn("no --venv", peers["openvino"]["skipped"])
         ours = [r for r in rows if r.get("peer") == "gst-da3"]
         self.assertEqual(ours[0]["time_over_ours_fp32"], 1)
+
+    def test_our_own_kernels_are_candidates_for_the_ceiling(self):
+        rows = self.rows("ceiling", "--precision", "fp32,int8")
+        ours = {r["operator"]: r for r in rows if r.get("operator", "").startswith("ours")}
+        self.assertEqual(set(ours), {"ours", "ours, Winograd"})
+        self.assertEqual(ours["ours"]["precision"], "int8")
+        self.assertGreater(ours["ours"]["gflops"], 0)
+        if "skipped" in ours["ours, Winograd"]:
+            self.assertIn("AVX-512", ours["ours, Winograd"]["skipped"])
+
+    def test_loading_in_the_precision_that_the_row_names(self):
+        rows = self.rows("load", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--size", "28x28",
+                         "--precision", "int8,tf32")
+        self.assertEqual(len(rows), 8)
+        for row in rows:
+            if row["precision"] == "tf32":
+                self.assertIn("no precision 'tf32'", row["skipped"])
+            else:
+                self.assertEqual(row["precision"], "int8")
+        self.assertIn("median_ms", [r for r in rows if r["case"] == "cached"][0])
+
+    def test_batching(self):
+        tiny = write_tiny(self.dir / "tiny", tiny_keys())
+        rows = self.rows("batching", "--model", tiny, "--size", "28x28", "--precision", "int8")
+        names = ["batch 1", "batch 2", "batch 4", "batch 8", "learned"]
+        self.assertEqual([(r["case"], r["batch"]) for r in rows], [(c, n) for c in ("equal", "mixed") for n in names])
+        for row in rows:
+            self.assertEqual(row["precision"], "int8")
+            self.assertEqual(row["images"], 8 if row["case"] == "equal" else 16)
+            self.assertLessEqual(row["p5_ms"], row["median_ms"])
+            self.assertLessEqual(row["median_ms"], row["p95_ms"])
+            self.assertAlmostEqual(row["images_per_s"], 1000 * row["images"] / row["median_ms"], delta=1e-3)
+            self.assertGreater(row["learned_over_this"], 0)
+            if row["batch"] == "learned":
+                self.assertEqual(row["learned_over_this"], 1)
+
+    def test_batching_with_options_of_its_own(self):
+        tiny, path = write_tiny(self.dir / "tiny", tiny_keys()), self.dir / "own.json"
+        options = ["--quick", "--images", 4, "--batches", "3", "--rounds", 1, "--size", "28x28", "--threads", 1]
+        done = run("batching", *options, "--model", tiny, "--device", "cpu", "--json", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("learned / best fixed (batch 3)", done.stdout)
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        self.assertEqual([r["batch"] for r in rows], 2 * ["batch 3", "learned"])
+        done = run("batching", *options, "--model", self.dir / "none", "--json", path)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("none", done.stderr)
+        done = run("batching", *options, "--precision", "tf32")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no precision 'tf32'", done.stderr)
+
+    def test_eight_bits_are_compared_by_default(self):
+        rows = self.rows("compare", "--peers", "openvino", "--model", write_tiny(self.dir / "tiny", tiny_keys()))
+        self.assertEqual([r["precision"] for r in rows if r["peer"] == "gst-da3"], ["fp32", "bf16", "int8"])
+        rows = self.rows("model", "--model", self.dir / "none", "--batch", 1)
+        self.assertEqual([r["precision"] for r in rows], ["fp32", "bf16", "int8"])
+
+    def test_threads_spin_as_in_the_product(self):
+        module = (support.ROOT / "lib" / "engine" / "api" / "engine_module.cc").read_text(encoding="utf-8")
+        count = re.search(r'setenv\("GOMP_SPINCOUNT", "(\d+)"', module).group(1)
+        for variables, expected in (({}, f"GOMP_SPINCOUNT={count}, as in the product"),
+                                    ({"GOMP_SPINCOUNT": "7"}, "GOMP_SPINCOUNT=7, from the environment"),
+                                    ({"OMP_WAIT_POLICY": "passive"}, "OMP_WAIT_POLICY=passive, from the environment")):
+            clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+            done = run("model", "--quick", "--model", self.dir / "none", "--precision", "fp32", "--json",
+                       self.dir / "rows.json", env={**clean, **variables})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            machine = json.loads((self.dir / "rows.json").read_text(encoding="utf-8"))[0]
+            self.assertEqual(machine["spinning"], expected)
 
     def test_a_model_that_is_not_there_is_a_row(self):
         rows = self.rows("model", "--model", self.dir / "none", "--precision", "fp32")

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 
 #include "../engine/temp_files.h"
@@ -14,6 +15,7 @@
 #include "core/chart.h"
 #include "core/machine.h"
 #include "core/report.h"
+#include "core/spinning.h"
 #include "core/stats.h"
 #include "core/turns.h"
 #include "core/worker.h"
@@ -21,6 +23,7 @@
 
 using namespace da3::bench;
 using da3::test::TempDir;
+using da3::test::Variable;
 
 namespace {
 
@@ -193,6 +196,25 @@ TEST_CASE("programs as workers: what they print beside answers is skipped, their
   CHECK(message_of([&] { wrong.hear(); }) == "weights do not fit");
 }
 
+TEST_CASE("peers spin as they like, unless the user says how") {
+  const auto spin_of_peer = [] {
+    Worker peer = Worker::spawn({"sh", "-c", "echo \"{\\\"spin\\\": \\\"$GOMP_SPINCOUNT\\\"}\""});
+    return peer.hear().value("spin", "?");
+  };
+  const Variable policy("OMP_WAIT_POLICY", std::nullopt);
+  {
+    const Variable bound("GOMP_SPINCOUNT", "20000"), ours("DA3_BENCH_SPINNING", "bounded");
+    CHECK(spin_of_peer() == "");
+    CHECK(describe_spinning() == "GOMP_SPINCOUNT=20000, as in the product");  // here it stays
+    forget_bound();
+    CHECK(describe_spinning() == "OpenMP's default");
+  }
+  const Variable bound("GOMP_SPINCOUNT", "7"), ours("DA3_BENCH_SPINNING", std::nullopt);
+  CHECK(spin_of_peer() == "7");
+  forget_bound();
+  CHECK(describe_spinning() == "GOMP_SPINCOUNT=7, from the environment");
+}
+
 TEST_CASE("errors of results, relative to the reference") {
   PassResult a, b;
   a.depth = {1, 2, 4, 8};
@@ -239,12 +261,14 @@ TEST_CASE("the machine is described from what the system says") {
   const TempDir temp;
   temp.write("proc/cpuinfo",
              "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512f avx512_bf16 nx\n");
-  temp.write("proc/meminfo", "MemTotal:  2097152 kB\n");
+  temp.write("proc/meminfo", "MemTotal:  2097152 kB\nMemFree:  1 kB\nMemAvailable:  1048576 kB\n");
   temp.write("proc/loadavg", "0.25 0.5 1 1/2 3\n");
   const Row row = describe_machine(temp.path().string());
   CHECK(row["processor"] == "Some CPU");
   CHECK(row["cpu_flags"] == "avx2 avx512f avx512_bf16");
   CHECK(row["memory_mb"] == 2048);
+  CHECK(available_memory_mb(temp.path().string()) == 1024);
+  CHECK(available_memory_mb(temp / "nothing") == 0);
   CHECK(row["load_before"] == 0.25);
   const Row bare = describe_machine((temp / "nothing"));
   CHECK(!bare.contains("processor"));
@@ -270,6 +294,55 @@ TEST_CASE("the time that a program prints") {
   CHECK(printed_milliseconds("done in 1.5 s") == 1500);
   CHECK(has(message_of([] { printed_milliseconds("usage: program\nno such file\n"); }), "no such file"));
   CHECK(has(message_of([] { printed_milliseconds("504 pixels"); }), "no time"));
+}
+
+TEST_CASE("depth in a PFM file") {
+  const TempDir temp;
+  const auto file = [&](const std::string& header, const std::vector<float>& values) {
+    return temp.write("depth.pfm", header + std::string(reinterpret_cast<const char*>(values.data()),
+                                                        values.size() * sizeof(float)));
+  };
+  // The bottom row comes first.
+  CHECK(read_pfm(file("Pf\n2 3\n-1.0\n", {5, 6, 3, 4, 1, 2})) == std::vector<float>{1, 2, 3, 4, 5, 6});
+  const auto refusal = [&](const std::string& header, const std::vector<float>& values) {
+    return message_of([&] { read_pfm(file(header, values)); });
+  };
+  CHECK(has(refusal("Pf\n2 3\n-1.0\n", {5, 6, 3, 4, 1}), "depth.pfm' ends early"));
+  CHECK(has(refusal("PF\n1 1\n-1.0\n", {1, 2, 3}), "no PFM file"));
+  CHECK(has(refusal("Pf\n1 1\n1.0\n", {1}), "no PFM file"));
+  CHECK(has(refusal("Pf\n0 1\n-1.0\n", {1}), "no PFM file"));
+  CHECK(has(refusal("Pf\n1000000 1000000\n-1.0\n", {1}), "no PFM file"));
+  CHECK(has(refusal("Pf\n", {}), "cannot read"));
+  CHECK(has(message_of([&] { read_pfm(temp / "none"); }), "none"));
+}
+
+TEST_CASE("depth of a peer that is a program of its own") {
+  const TempDir temp;
+  const std::string model = temp.write("model.gguf", "x"),
+                    pictures = temp.write("pictures.rgb", std::string(14 * 14 * 3, 'p'));
+  // Writes one row of 1 and 2 when asked for depth.
+  const std::string program = temp.write("program", R"(#!/bin/sh
+while [ $# -gt 0 ]; do
+  [ "$1" = --pfm ] && printf 'Pf\n2 1\n-1.0\n\000\000\200\077\000\000\000\100' >"$2"
+  shift
+done
+echo "12.5 ms"
+)");
+  da3::test::fs::permissions(program, da3::test::fs::perms::owner_all);
+  const auto start = [&](const std::string& arguments) {
+    Worker worker = start_dacpp({program, model, arguments, pictures, {14, 14}, 1});
+    worker.hear();
+    return worker;
+  };
+  Worker usual = start("");
+  CHECK(usual.ask({{"do", "run"}})["ms"] == 12.5);
+  CHECK(usual.ask({{"do", "result"}, {"path", temp / "result"}})["done"] == true);
+  CHECK(PassResult::read(temp / "result").depth == std::vector<float>{1, 2});
+  CHECK(PassResult::read(temp / "result").extrinsics.empty());
+  Worker own = start("depth {image}");
+  CHECK(has(message_of([&] { own.ask({{"do", "result"}, {"path", temp / "own"}}); }), "usual arguments"));
+  temp.write("program", "#!/bin/sh\necho 1 ms\n");  // and no depth
+  CHECK(has(message_of([&] { usual.ask({{"do", "result"}, {"path", temp / "other"}}); }), "cannot read"));
 }
 
 TEST_CASE("a peer that is a program of its own") {
