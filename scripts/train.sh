@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Trains the checkpoint of models/da3-demo again from nothing, on rendered scenes: about 80 minutes on two cores with
+# Trains the checkpoint of models/da3-demo again from nothing, on rendered scenes: about 100 minutes on two cores with
 # bf16 instructions, longer without.
 #
 #   scripts/train.sh [FOLDER] [--libtorch PATH] [DA3-TRAIN-OPTION...]

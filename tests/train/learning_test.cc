@@ -456,26 +456,54 @@ TEST_CASE("train: the network that ships has numbers of its own and fits into it
   CHECK(2 * parameters < 11'950'000);  // half precision, and names
 }
 
+// The slope of `loss` along its gradient for `parameter` is the gradient's length.
+template <typename Loss>
+void check_slope(Parameter& parameter, const Loss& loss) {
+  loss().backward();
+  const Tensor direction = parameter.value.grad().clone();
+  const double slope = direction.square().sum().item<double>();
+  REQUIRE(slope > 0);
+  const at::NoGradGuard no_grad;
+  const double h = 1e-3 / std::sqrt(slope);
+  parameter.value.detach().add_(direction, h);
+  const double up = loss().template item<double>();
+  parameter.value.detach().sub_(direction, 2 * h);
+  const double down = loss().template item<double>();
+  CHECK((up - down) / (2 * h) == doctest::Approx(slope).epsilon(0.05));
+}
+
 TEST_CASE("train: the gradient is the slope of the loss") {
   TrainableWeights weights(1, at::kCPU);
   const auto network = make_network(config_from_json(test::tiny_train_config()), weights, {});
   const Targets t = make_targets(small_batch(), at::kCPU);
   const auto loss = [&] {
-    return compute_losses(network->forward(t.image, NetworkOptions{}, Tracer{}), t).total;
+    NetworkOutput out = network->forward(t.image, NetworkOptions{}, Tracer{});
+    out.confidence = at::ones_like(out.confidence);  // it does not weigh the depth's gradient
+    return compute_losses(out, t).total;
   };
+  for (Parameter& p : weights.parameters())
+    if (p.key.find("patch_embed.proj.weight") != std::string::npos) check_slope(p, loss);
+}
+
+TEST_CASE("train: confidence learns from the errors and leaves the depth to them") {
+  const Targets t = make_targets(small_batch(), at::kCPU);
+  Parameter sure{"confidence", at::full_like(t.depth, 1.5).requires_grad_()};
+  Parameter said{"depth", (t.depth * 1.3 + 0.1).requires_grad_()};
+  NetworkOutput out = perfect(t);
+  const auto loss = [&] {
+    out.depth = said.value;
+    out.confidence = sure.value;
+    return compute_losses(out, t).total;
+  };
+  check_slope(sure, loss);
+  // The depth's gradient is that of the plain error, however sure it is.
+  said.value.mutable_grad().reset();
   loss().backward();
-  for (Parameter& p : weights.parameters()) {
-    if (p.key.find("patch_embed.proj.weight") == std::string::npos) continue;
-    const Tensor direction = p.value.grad().clone();
-    const double slope = direction.square().sum().item<double>();
-    const at::NoGradGuard no_grad;
-    const double h = 1e-3 / std::sqrt(slope);
-    p.value.detach().add_(direction, h);
-    const double up = loss().item<double>();
-    p.value.detach().sub_(direction, 2 * h);
-    const double down = loss().item<double>();
-    CHECK((up - down) / (2 * h) == doctest::Approx(slope).epsilon(0.05));
-  }
+  const Tensor at_one_and_a_half = said.value.grad().clone();
+  said.value.mutable_grad().reset();
+  sure.value = at::full_like(t.depth, 9).requires_grad_();
+  loss().backward();
+  CHECK(at::equal(said.value.grad(), at_one_and_a_half));
 }
 
 TEST_CASE("train: both rules of the optimiser go downhill") {

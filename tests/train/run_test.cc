@@ -81,6 +81,23 @@ TEST_CASE("train: a run whose heads rest in some steps resumes with the same bit
   CHECK(without > 0);
 }
 
+TEST_CASE("train: a run that goes on under another schedule says so, and only then") {
+  const TempDir dir;
+  RunOptions o = tiny_run(dir, "run", 4);
+  o.stop_after = 2;
+  CHECK(!train::train(o, kGoOn));
+  o.stop_after = 1;
+  CHECK(!train::train(o, kGoOn));
+  CHECK(content(dir / "run/history.jsonl").find("from here on") == std::string::npos);
+  o.schedule.learning_rate /= 2;
+  CHECK(train::train(o, kGoOn));
+  const std::string history = content(dir / "run/history.jsonl");
+  const size_t at = history.find("from here on");
+  REQUIRE(at != std::string::npos);
+  CHECK(history.find(describe(o.schedule), at) != std::string::npos);
+  CHECK(history.find("from here on", at + 1) == std::string::npos);
+}
+
 TEST_CASE("train: token probes are kept in the state and not in the checkpoint") {
   const TempDir dir;
   train::train(tiny_run(dir, "run", 1), kGoOn);

@@ -124,11 +124,12 @@ Tensor masked_mean(const Tensor& value, const Tensor& weight) {
   return (value * weight).sum() / weight.sum().clamp_min(1);
 }
 
-// The error, and c e - lambda log c for the confidence alone, which so learns to be small where errors are
-// large. In the paper's form c also weighs the error's own gradient; with few steps that only favours what is
-// easy already, and the depth that is scored counts every pixel alike.
+// The error e, and (c - 1) e - lambda log c for the confidence alone, which so learns to be small where
+// errors are large. In the paper's form, c e - lambda log c, the confidence also weighs the error's own
+// gradient; with few steps that only favours what is easy already, and the depth that is scored counts every
+// pixel alike.
 Tensor with_confidence(const Tensor& error, const Tensor& confidence) {
-  return error + confidence * error.detach() - kConfidenceWeight * confidence.log();
+  return error + (confidence - 1) * error.detach() - kConfidenceWeight * confidence.log();
 }
 
 // Differences to the right and lower neighbours, at several scales.

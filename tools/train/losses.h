@@ -3,9 +3,10 @@
 // What the network is trained for. After Depth Anything 3 (arXiv 2511.10647), section "Training" (overall
 // objective L_D + L_M + L_P + beta L_C + alpha L_grad): all truth is divided by one scale per set, the mean
 // distance of the visible points from the reference camera; confidences weigh their errors and pay for it by
-// a logarithm. Where we differ: depth is compared as a logarithm (the head's output before its exponential),
-// so that near and far count alike and one set cannot outweigh the others; sky, which has no depth, is only
-// pushed beyond the farthest point.
+// a logarithm. Where we differ: confidences learn from their errors but do not weigh the errors' own
+// gradients; depth is compared as a logarithm (the head's output before its exponential), so that near and
+// far count alike and one set cannot outweigh the others; sky, which has no depth, is only pushed beyond the
+// farthest point.
 #pragma once
 
 #include "engine/network/network.h"

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // da3-train: trains the checkpoint that ships, and scores any checkpoint on rendered scenes.
+#if defined(__linux__)
+#include <malloc.h>
+#endif
+
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -44,6 +48,16 @@ from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes
   --size WxH          picture size to score with --score (default 196x154)
   --json FILE         write the scores of --score there
 )";
+
+// Every step takes blocks of the same sizes: they are kept, for the system clears every page that it hands
+// out anew.
+void keep_memory() {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_ARENA_MAX, 1);
+#endif
+}
 
 struct Options {
   da3::train::RunOptions run;
@@ -142,6 +156,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "da3-train: %s\n%s", e.what(), kUsage);
     return 2;
   }
+  keep_memory();
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   try {

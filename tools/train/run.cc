@@ -36,6 +36,8 @@ using nlohmann::json;
 // Held-out sets for the progress line: few, and always the same.
 constexpr int kProgressSets1 = 28, kProgressSets4 = 14;
 constexpr double kProgressSeconds = 15;
+// Scores of a checkpoint are of other held-out sets than those that were looked at while it was trained.
+constexpr int kFirstScored = 1000;
 
 double seconds_since(Clock::time_point t) {
   return std::chrono::duration<double>(Clock::now() - t).count();
@@ -184,6 +186,12 @@ class Run {
                 (long long)count_, (long long)total, (long long)step_, options_.device.c_str(),
                 bf16_ ? "bf16" : "fp32", int(replicas_.size()));
     History history(folder_ / "history.jsonl", step_);
+    if (!begun_as_.empty() && begun_as_ != describe(options_.schedule)) {
+      std::printf("The run in '%s' was trained with %s so far; from step %lld on with %s.\n",
+                  options_.folder.c_str(), begun_as_.c_str(), (long long)step_,
+                  describe(options_.schedule).c_str());
+      history.add({{"step", step_}, {"before", begun_as_}, {"from here on", describe(options_.schedule)}});
+    }
     const int ahead = options_.ahead >= 0 ? options_.ahead : device_.is_cpu() ? 0 : 8;
     Loader loader([this](int64_t s) { return options_.schedule.sets(s); }, step_, threads(), ahead);
     Clock::time_point saved = Clock::now(), told = saved;
@@ -332,7 +340,8 @@ class Run {
   void save(const History& history) {
     std::map<std::string, Tensor> state = optimizer_->state();
     for (const Parameter& p : weights_.parameters()) state["value." + p.key] = p.value;
-    write_tensors(state_path().string(), state, {{"step", std::to_string(step_)}});
+    write_tensors(state_path().string(), state,
+                  {{"step", std::to_string(step_)}, {"schedule", describe(options_.schedule)}});
     write_text(folder_ / "config.json", config_text_);
     write_checkpoint((folder_ / "model.safetensors").string(), weights_);
     history.draw((folder_ / "loss.svg").string(), "Training of " + config_from_json(config_text_).name);
@@ -352,6 +361,8 @@ class Run {
     }
     optimizer_->restore(state);
     step_ = std::stoll(checkpoint->metadata().at("step"));
+    const auto schedule = checkpoint->metadata().find("schedule");
+    if (schedule != checkpoint->metadata().end()) begun_as_ = schedule->second;
   }
 
   const RunOptions& options_;
@@ -362,6 +373,7 @@ class Run {
   std::vector<std::unique_ptr<Replica>> replicas_;
   std::optional<Optimizer> optimizer_;
   std::string config_text_;
+  std::string begun_as_;  // the schedule of the state that was found
   int64_t count_ = 0, step_ = 0;
   bool bf16_ = false;
 };
@@ -400,7 +412,8 @@ void score_model(const std::string& model, const std::string& device, int sets, 
   for (const bool family : {false, true}) {
     std::printf("%s, %d sets, %dx%d\n", family ? "held-out family" : "held-out seeds", sets, width, height);
     for (const int views : {1, 2, 4, 6}) {
-      const Evaluation e = evaluate(*network, where, family, sets, views, width, height, workers);
+      const Evaluation e =
+          evaluate(*network, where, family, sets, views, width, height, workers, kFirstScored);
       std::printf("  %s\n", describe(e, views).c_str());
       json row = to_json(e);
       row["views"] = views;

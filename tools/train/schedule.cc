@@ -80,6 +80,18 @@ std::vector<SetDescription> Schedule::sets(int64_t step) const {
   return out;
 }
 
+std::string describe(const Schedule& s) {
+  std::ostringstream out;
+  out << "--phases ";
+  for (size_t i = 0; i < s.phases.size(); ++i)
+    out << (i > 0 ? "," : "") << s.phases[i].steps << "x" << s.phases[i].images << "@"
+        << s.phases[i].long_side;
+  out << " --rate " << s.learning_rate << " --seed " << s.seed;
+  if (s.views > 0) out << " --views " << s.views;
+  if (s.distinct > 0) out << " --distinct " << s.distinct;
+  return out.str();
+}
+
 std::vector<Phase> parse_phases(const std::string& text) {
   static const std::regex form("([0-9]{1,9})x([0-9]{1,5})@([0-9]{1,5})");
   std::vector<Phase> out;

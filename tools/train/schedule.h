@@ -38,6 +38,9 @@ struct Schedule {
   std::vector<SetDescription> sets(int64_t step) const;
 };
 
+// All that makes a run what it is, as options: "--phases 3000x32@126 --rate 0.002 --seed 1".
+std::string describe(const Schedule& schedule);
+
 // "STEPSxIMAGES@SIDE,...", for example "3000x32@126,3000x12@252". Throws std::invalid_argument.
 std::vector<Phase> parse_phases(const std::string& text);
 
