@@ -44,7 +44,7 @@ from), history.jsonl and loss.svg. Ctrl-C saves and stops; the same command goes
   --ahead N           steps rendered in advance (default: 0 on the CPU, else 8)
   --evaluate-every N  steps between scores on held-out scenes (default 500)
   --stop-after N      stop after N steps of this call
-  --sets N            sets to score with --score (default 56)
+  --sets N            sets to score with --score (default 224)
   --size WxH          picture size to score with --score (default 196x154)
   --json FILE         write the scores of --score there
 )";
@@ -62,7 +62,7 @@ void keep_memory() {
 struct Options {
   da3::train::RunOptions run;
   std::string score, json;
-  int sets = 56, width = 196, height = 154;
+  int sets = 224, width = 196, height = 154;
 };
 
 long long whole(const std::string& name, const std::string& text, long long low, long long high) {
