@@ -10,6 +10,7 @@
 #include <string>
 
 #include "engine/kernels/avx512.h"
+#include "engine/kernels/bfloat16.h"
 
 namespace da3::kernels {
 namespace {
@@ -41,26 +42,6 @@ struct Finish {
   Int8Output how;
 };
 
-float to_float(float v) {
-  return v;
-}
-float to_float(uint16_t v) {
-  const uint32_t bits = uint32_t(v) << 16;
-  float out;
-  std::memcpy(&out, &bits, sizeof out);
-  return out;
-}
-
-void assign(float v, float* to) {
-  *to = v;
-}
-// To nearest even; what is not a number stays one.
-void assign(float v, uint16_t* to) {
-  uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  *to = std::isnan(v) ? uint16_t(0x7fc0) : uint16_t((bits + ((bits >> 16) & 1) + 0x7fff) >> 16);
-}
-
 // sums[r][n] = sum over inputs of x[r] * (w[n] + 128), for `rows` <= 8 rows.
 void plain_block(const Block& b, int64_t rows, int32_t* sums) {
   std::fill_n(sums, rows * kPanel, 0);
@@ -84,8 +65,8 @@ void plain_finish(const Finish<T>& f, int64_t rows, const int32_t* sums) {
     for (int64_t n = 0; n < f.columns; ++n) {
       float v = float(sums[n] - offset) * (row_scale * f.scale[n]) + f.shift[n];
       if (f.how == Int8Output::gelu) v = 0.5f * v * std::erfc(v * -0.70710678f);
-      if (f.how == Int8Output::add) v += to_float(to[n]);
-      assign(v, to + n);
+      if (f.how == Int8Output::add) v += widen(to[n]);
+      put(v, to + n);
     }
   }
 }
@@ -293,7 +274,7 @@ float plain_largest(const T* values, int64_t count) {
   float largest = 0;
   bool finite = true;
   for (int64_t i = 0; i < count; ++i) {
-    const float v = std::abs(to_float(values[i]));
+    const float v = std::abs(widen(values[i]));
     largest = v > largest ? v : largest;
     finite &= v <= std::numeric_limits<float>::max();
   }
@@ -309,7 +290,7 @@ int32_t plain_quantise(const T* x, int64_t count, float inverse, int8_t* to) {
   int32_t sum = 0;
   for (int64_t k = 0; k < count; ++k) {
     // Rounds to even by the addition: |value| <= 127 here, and the vectoriser likes it.
-    const float shifted = to_float(x[k]) * inverse + 12582912.0f;
+    const float shifted = widen(x[k]) * inverse + 12582912.0f;
     const int32_t q = int32_t(shifted - 12582912.0f);
     to[k] = int8_t(q);
     sum += q;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/kernels/avx512.h"
+#include "engine/kernels/bfloat16.h"
 
 namespace da3::kernels {
 namespace {
@@ -23,27 +24,6 @@ struct Row {
   T* to;
   T* positive;  // when adding
 };
-
-float widen(float v) {
-  return v;
-}
-
-float widen(Bfloat16 v) {
-  const uint32_t bits = uint32_t(v) << 16;
-  float out;
-  std::memcpy(&out, &bits, sizeof out);
-  return out;
-}
-
-void put(float v, float* to) {
-  *to = v;
-}
-
-void put(float v, Bfloat16* to) {
-  uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  *to = std::isnan(v) ? Bfloat16(0x7fc0) : Bfloat16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 template <typename T>
 struct Plain {
