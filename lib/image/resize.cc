@@ -7,24 +7,14 @@
 #include <opencv2/imgproc.hpp>
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "image/area_resize.h"
 
 namespace da3::image {
 namespace {
 
 constexpr int kPixelBytes = 3;
-
-cv::Size cv_size(Size size) {
-  return {size.width, size.height};
-}
-Size size_of(const cv::Mat& image) {
-  return {image.cols, image.rows};
-}
-
-// Cubic when a side grows, else box averaging: upstream's choice, here also for non-square pixels.
-void resize_step(const cv::Mat& in, cv::Mat& out, Size size) {
-  const bool grows = size.width > in.cols || size.height > in.rows;
-  cv::resize(in, out, cv_size(size), 0, 0, grows ? cv::INTER_CUBIC : cv::INTER_AREA);
-}
 
 void require(bool ok, const char* what) {
   if (!ok) throw std::invalid_argument(std::string("Resize of a picture: ") + what + ".");
@@ -42,22 +32,46 @@ cv::Mat view_of(const ConstImage& in) {
   return copy;
 }
 
-void run(const ConstImage& in, const ProcessPlan& plan, const MutableImage& out) {
-  cv::Mat current = view_of(in);
+// Inside a parallel region OpenCV starts no second one. The alternative, cv::setNumThreads(), would change
+// the setting of the whole process under the feet of an application that uses OpenCV itself.
+void resize_by_opencv(const cv::Mat& in, cv::Mat& out, cv::InterpolationFlags interpolation, int threads) {
+  const auto resize = [&] { cv::resize(in, out, out.size(), 0, 0, interpolation); };
+  if (threads != 1) return resize();
+  cv::parallel_for_(cv::Range(0, 2), [&](const cv::Range& range) {
+    if (range.start == 0) resize();
+  });
+}
+
+// Cubic when a side grows, else box averaging: upstream's choice, here also for non-square pixels.
+void resize_step(const ConstImage& in, const MutableImage& out, int threads) {
+  const bool grows = out.width > in.width || out.height > in.height;
+  if (!grows && resize_area(in, out, threads)) return;
   cv::Mat target(out.height, out.width, CV_8UC3, out.data, static_cast<size_t>(out.stride));
-  if (size_of(current) != plan.boundary) {
-    if (plan.boundary == plan.final) return resize_step(current, target, plan.boundary);
-    cv::Mat boundary;
-    resize_step(current, boundary, plan.boundary);
-    current = boundary;
+  resize_by_opencv(view_of(in), target, grows ? cv::INTER_CUBIC : cv::INTER_AREA, threads);
+}
+
+void copy(const ConstImage& in, const MutableImage& out, int left = 0, int top = 0) {
+  for (int y = 0; y < out.height; ++y) {
+    const uint8_t* row = in.data + std::ptrdiff_t(top + y) * in.stride + std::ptrdiff_t(left) * kPixelBytes;
+    std::memcpy(out.data + std::ptrdiff_t(y) * out.stride, row, size_t(out.width) * kPixelBytes);
   }
-  if (plan.crop) {
-    current(cv::Rect(plan.crop_left, plan.crop_top, out.width, out.height)).copyTo(target);
-  } else if (size_of(current) != plan.final) {
-    resize_step(current, target, plan.final);
-  } else {
-    current.copyTo(target);
-  }
+}
+
+// `in` has the boundary's size.
+void finish(const ConstImage& in, const ProcessPlan& plan, const MutableImage& out, int threads) {
+  if (plan.crop) return copy(in, out, plan.crop_left, plan.crop_top);
+  if (plan.boundary == plan.final) return copy(in, out);
+  resize_step(in, out, threads);
+}
+
+void run(const ConstImage& in, const ProcessPlan& plan, const MutableImage& out, int threads) {
+  const Size size = plan.boundary;
+  if (Size{in.width, in.height} == size) return finish(in, plan, out, threads);
+  if (size == plan.final) return resize_step(in, out, threads);
+  const int stride = size.width * kPixelBytes;
+  std::vector<uint8_t> boundary(size_t(stride) * size.height);
+  resize_step(in, {boundary.data(), size.width, size.height, stride}, threads);
+  finish({boundary.data(), size.width, size.height, stride}, plan, out, threads);
 }
 
 }  // namespace
@@ -68,12 +82,7 @@ void resize_rgb(const ConstImage& in, const ProcessPlan& plan, const MutableImag
           "the input's stride is below a row");
   require(out.data && Size{out.width, out.height} == plan.final, "the output does not have the planned size");
   require(out.stride >= std::int64_t(out.width) * kPixelBytes, "the output's stride is below a row");
-  if (threads != 1) return run(in, plan, out);
-  // Inside a parallel region OpenCV starts no second one. The alternative, cv::setNumThreads(), would change
-  // the setting of the whole process under the feet of an application that uses OpenCV itself.
-  cv::parallel_for_(cv::Range(0, 2), [&](const cv::Range& range) {
-    if (range.start == 0) run(in, plan, out);
-  });
+  run(in, plan, out, threads);
 }
 
 }  // namespace da3::image
