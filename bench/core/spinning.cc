@@ -10,7 +10,7 @@ namespace da3::bench {
 namespace {
 
 constexpr char kVariable[] = "GOMP_SPINCOUNT", kPolicy[] = "OMP_WAIT_POLICY";
-constexpr char kProduct[] = "20000";            // as in engine_module.cc
+constexpr char kProduct[] = "1000";             // as in engine_module.cc
 constexpr char kOurs[] = "DA3_BENCH_SPINNING";  // the setting is not the user's
 
 }  // namespace

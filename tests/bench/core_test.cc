@@ -203,9 +203,9 @@ TEST_CASE("peers spin as they like, unless the user says how") {
   };
   const Variable policy("OMP_WAIT_POLICY", std::nullopt);
   {
-    const Variable bound("GOMP_SPINCOUNT", "20000"), ours("DA3_BENCH_SPINNING", "bounded");
+    const Variable bound("GOMP_SPINCOUNT", "1000"), ours("DA3_BENCH_SPINNING", "bounded");
     CHECK(spin_of_peer() == "");
-    CHECK(describe_spinning() == "GOMP_SPINCOUNT=20000, as in the product");  // here it stays
+    CHECK(describe_spinning() == "GOMP_SPINCOUNT=1000, as in the product");  // here it stays
     forget_bound();
     CHECK(describe_spinning() == "OpenMP's default");
   }

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <future>
 
+#include "engine/network/block.h"
 #include "engine/runtime/cpu_allocator.h"
 #include "engine/runtime/device.h"
 #include "engine/runtime/memory.h"
@@ -179,7 +180,13 @@ TEST_SUITE("size of the weights") {
     const BackboneConfig& b = config.backbone;
     const uint64_t matrices = uint64_t(b.depth * (4 * b.width * b.width + 2 * b.width * b.ffn_hidden));
     CHECK(bytes(DA3_PRECISION_INT8) == matrices + 4 * (parameters - matrices));
-    CHECK(bytes(DA3_PRECISION_INT8, DA3_PRECISION_BF16) == matrices + 2 * (parameters - matrices));
+    // But for the projections of a narrow network beside bfloat16, which has two bytes.
+    const auto projections = uint64_t(b.depth * b.width * b.width);
+    REQUIRE_FALSE(projection_in_8_bits(b.width, at::kBFloat16));
+    CHECK(bytes(DA3_PRECISION_INT8, DA3_PRECISION_BF16) ==
+          matrices + projections + 2 * (parameters - matrices));
+    CHECK(projection_in_8_bits(768, at::kBFloat16));
+    CHECK(projection_in_8_bits(b.width, at::kFloat));
   }
 
   TEST_CASE("of a nested model: both branches") {

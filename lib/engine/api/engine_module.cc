@@ -87,11 +87,11 @@ std::string loader_message() {
 }
 
 // LibTorch's OpenMP threads spin for milliseconds at every barrier. Beside decoders, encoders and other
-// programs that costs a multiple of the work itself (five times slower was measured on two busy cores), so
-// they get some ten microseconds before they sleep. The OpenMP runtime reads this once, when it is loaded; a
+// programs that costs a multiple of the work itself (seven times as long was measured beside one), so they
+// get some ten microseconds before they sleep. The OpenMP runtime reads this once, when it is loaded; a
 // setting of the user stays.
 void bound_spinning() {
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr) setenv("GOMP_SPINCOUNT", "20000", /*overwrite=*/0);
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
 }
 
 const Da3EngineApi* load(const std::string& path, std::vector<Attempt>* attempts) {

@@ -2,6 +2,7 @@
 #include "engine/kernels/flash_attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <type_traits>
 #include <vector>
@@ -127,6 +128,8 @@ struct Workspace {
   std::vector<T> packed;
   std::vector<float> floats;
   std::vector<T> values;
+  uint64_t call = 0;  // whose keys and values `packed` has: the call's
+  int64_t head = 0;   // and, counted through all items, the head's
 };
 
 template <typename T>
@@ -137,6 +140,11 @@ Workspace<T>& workspace() {
 
 template <typename T>
 constexpr int64_t kPairs = std::is_same_v<T, float> ? 1 : 2;  // inputs that one product takes together
+
+// Keys and values of one head together.
+size_t numbers_packed(int64_t keys) {
+  return size_t(2 * ((keys + kPanel - 1) / kPanel * kPanel) * kWidth);
+}
 
 // Attention of one head for up to kQueries queries.
 template <typename T>
@@ -188,17 +196,38 @@ bool FlashAttention<T>::available() {
 }
 
 template <typename T>
+void FlashAttention<T>::cut(int64_t threads) {
+  static std::atomic<uint64_t> calls{0};
+  call = ++calls;
+  parts = 1;
+#if defined(__x86_64__)
+  if (threads <= 1) return;
+  const int64_t all = items * heads;
+  if (all % threads != 0) parts = std::min(queries, (4 * threads + all - 1) / all);
+  // Small parts balance threads that are not equally fast; but what a thread does not keep it packs for each.
+  if (numbers_packed(keys) * sizeof(T) <= kMostKept)
+    parts = std::max(parts, (queries + kQueries - 1) / kQueries);
+#else
+  (void)threads;
+#endif
+}
+
+template <typename T>
 void FlashAttention<T>::run(int64_t begin, int64_t end) const {
 #if defined(__x86_64__)
   Workspace<T>& memory = workspace<T>();
   const int64_t padded = (keys + kPanel - 1) / kPanel * kPanel;
-  memory.packed.resize(size_t(2 * padded * kWidth));
+  memory.packed.resize(numbers_packed(keys));
   T *const packed_keys = memory.packed.data(), *const packed_values = packed_keys + padded * kWidth;
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t item = unit / parts / heads, head = unit / parts % heads, part = unit % parts;
-    if (unit == begin || part == 0)
+    const bool there =
+        call != 0 ? memory.call == call && memory.head == unit / parts : unit > begin && part > 0;
+    if (!there)
       pack(k.data + item * k.item + head * k.head, v.data + item * v.item + head * v.head, k.row, v.row, keys,
            packed_keys, packed_values);
+    memory.call = call;
+    memory.head = unit / parts;
     const QueryBlock<T> block{packed_keys, packed_values, keys, memory};
     const int64_t last = (part + 1) * queries / parts;
     for (int64_t i = part * queries / parts; i < last; i += kQueries)
@@ -206,7 +235,10 @@ void FlashAttention<T>::run(int64_t begin, int64_t end) const {
                 to.data + item * to.item + head * to.head + i * to.row, to.row);
   }
   // Few passes have so many views; what they need does not stay with every thread.
-  if (kept() > kMostKept) std::vector<T>().swap(memory.packed);
+  if (kept() > kMostKept) {
+    std::vector<T>().swap(memory.packed);
+    memory.call = 0;
+  }
 #else
   (void)begin, (void)end;
 #endif

@@ -23,13 +23,17 @@ struct FlashAttention {
   HeadRows<const T> q, k, v;
   HeadRows<T> to;
   int64_t items, heads, queries, keys;
-  // Each head of each item is cut into so many parts of its queries. More than one costs a little and serves
-  // more threads.
+  // Each head of each item is cut into so many parts of its queries.
   int64_t parts = 1;
+  // Not 0: the same number in all copies of one call and in no other one. A thread then packs the keys and
+  // values of a head once, though it runs its parts one by one.
+  uint64_t call = 0;
 
   // Whether this processor can run it: AVX-512, for bfloat16 with its products.
   static bool available();
 
+  // Sets `parts` for so many threads, and `call`.
+  void cut(int64_t threads);
   int64_t units() const { return items * heads * parts; }
   // Units begin <= u < end; each may be computed on another thread.
   void run(int64_t begin, int64_t end) const;

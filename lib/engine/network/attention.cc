@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/kernels/flash_attention.h"
+#include "engine/network/balanced_for.h"
 
 namespace da3 {
 namespace {
@@ -95,7 +96,7 @@ Tensor own_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
     using T = decltype(type);
     using Kernel = kernels::FlashAttention<T>;
     if (!Kernel::available()) return Tensor();
-    const int64_t batch = q.size(0), heads = q.size(1), rows = q.size(2), units = batch * heads;
+    const int64_t batch = q.size(0), heads = q.size(1), rows = q.size(2);
     // Token by token, as the next layer reads it.
     const Tensor out = at::empty({batch, rows, heads, 64}, q.options()).transpose(1, 2);
     const auto rows_of = [](const Tensor& t) {
@@ -105,17 +106,9 @@ Tensor own_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
       const auto r = rows_of(t);
       return kernels::HeadRows<const T>{r.data, r.item, r.head, r.row};
     };
-    const int64_t threads = at::get_num_threads();
-    const Kernel kernel{read(q),
-                        read(k),
-                        read(v),
-                        rows_of(out),
-                        batch,
-                        heads,
-                        rows,
-                        k.size(2),
-                        units % threads == 0 ? 1 : std::min((4 * threads + units - 1) / units, rows)};
-    at::parallel_for(0, kernel.units(), 1, [&](int64_t begin, int64_t end) { kernel.run(begin, end); });
+    Kernel kernel{read(q), read(k), read(v), rows_of(out), batch, heads, rows, k.size(2)};
+    kernel.cut(at::get_num_threads());
+    balanced_for(kernel.units(), 1, [&](int64_t begin, int64_t end) { kernel.run(begin, end); });
     return out;
   };
   if (v.scalar_type() == at::kFloat) return run(float());

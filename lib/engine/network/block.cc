@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/block.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
@@ -9,6 +8,7 @@
 #include "engine/kernels/add_norm.h"
 #include "engine/kernels/qk_norm_rope.h"
 #include "engine/network/attention.h"
+#include "engine/network/balanced_for.h"
 
 namespace da3 {
 namespace {
@@ -30,7 +30,7 @@ Tensor take_heads_at_once(const Tensor& x, const LayerNorm* norm, const RopeTabl
   const Tensor out = at::empty({batch, heads, tokens, kernels::kHeadWidth}, x.options());
   const auto run = [&](const auto* from, auto* to) {
     for (int64_t b = 0; b < batch; ++b)
-      at::parallel_for(0, tokens, 64, [&](int64_t begin, int64_t end) {
+      balanced_for(tokens, 64, [&](int64_t begin, int64_t end) {
         kernels::norm_rope(how, from + b * x.stride(0), x.stride(1), heads, tokens, begin, end,
                            to + b * heads * tokens * kernels::kHeadWidth);
       });
@@ -77,7 +77,7 @@ SumAndNorm add_norm(const Tensor& x, const Tensor& y, const LayerNorm* norm) {
     job.bias = norm->bias.data_ptr<float>();
     job.eps = float(norm->eps);
   }
-  at::parallel_for(0, x.numel() / job.width, 16, [&](int64_t begin, int64_t end) { job.run(begin, end); });
+  balanced_for(x.numel() / job.width, 16, [&](int64_t begin, int64_t end) { job.run(begin, end); });
   return out;
 }
 
@@ -108,13 +108,20 @@ Tensor apply_rope(const Tensor& x, const RopeTable& table) {
   return at::stack({u * cos - v * sin, v * cos + u * sin}, -2).reshape(x.sizes());
 }
 
+bool projection_in_8_bits(int64_t width, at::ScalarType beside) {
+  constexpr int64_t kNarrow = 512;
+  return width >= kNarrow || beside != at::kBFloat16;
+}
+
 Block::Block(const Scope& s, const BlockShape& shape)
     : shape_(shape),
       attention_(s.placement().attention),
       norm1_(s / "norm1", shape.width, shape.norm_eps),
       norm2_(s / "norm2", shape.width, shape.norm_eps),
       qkv_(s / "attn" / "qkv", shape.width, 3 * shape.width),
-      proj_(s / "attn" / "proj", shape.width, shape.width, (s / "ls1").take("gamma", {shape.width})) {
+      proj_(
+          (projection_in_8_bits(shape.width, s.placement().compute) ? s : s.without_int8()) / "attn" / "proj",
+          shape.width, shape.width, (s / "ls1").take("gamma", {shape.width})) {
   const int64_t head_width = shape.width / shape.heads;
   if (shape.qk_norm) {
     q_norm_ = LayerNorm(s / "attn" / "q_norm", head_width, 1e-5);

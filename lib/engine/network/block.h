@@ -34,6 +34,11 @@ struct BlockShape {
   double norm_eps = 1e-6;
 };
 
+// Whether precision=int8 has the output projection of attention in 8 bits as well. In narrow networks its
+// rounding makes a third of the error and saves one part in a hundred of the time (da3-small, 504x504: depth
+// error 1.07 % with it, 0.91 % without, beside bfloat16); beside float32 it would save more.
+bool projection_in_8_bits(int64_t width, at::ScalarType beside);
+
 class Block {
  public:
   Block(const Scope& scope, const BlockShape& shape);

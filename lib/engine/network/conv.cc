@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/conv.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 
 #include "engine/kernels/maps.h"
+#include "engine/network/balanced_for.h"
 
 namespace da3 {
 namespace {
@@ -58,7 +57,7 @@ template <typename T>
 void fill_band(const kernels::Resize<T>& resize, int64_t row, int64_t rows, T* to) {
   const int64_t height = int64_t(resize.rows.weight.size());
   const int64_t values = int64_t(resize.columns.weight.size()) * resize.channels;
-  at::parallel_for(0, rows + 2, kRowGrain, [&](int64_t begin, int64_t end) {
+  balanced_for(rows + 2, kRowGrain, [&](int64_t begin, int64_t end) {
     const int64_t first = std::max<int64_t>(row - 1 + begin, 0), last = std::min(row - 1 + end, height);
     T* at = to + begin * values;
     if (row - 1 + begin < 0) at = std::fill_n(at, values, T(0));
@@ -118,8 +117,8 @@ void Conv2d::run_winograd(const Tensor& input, int64_t padding_rows, bool relu, 
                                       x.size(3), padding_rows, static_cast<T*>(to.data_ptr())};
     job.relu = relu;
     job.add = add;
-    at::parallel_for(0, winograd_->blocks(job), 1,
-                     [&](int64_t begin, int64_t end) { winograd_->run(job, begin, end); });
+    balanced_for(winograd_->blocks(job), 1,
+                 [&](int64_t begin, int64_t end) { winograd_->run(job, begin, end); });
   });
 }
 
@@ -184,7 +183,7 @@ void LastConv::write(const Tensor& x, int64_t image, int64_t row, Tensor* to) co
     for (int64_t n = 0; n < x.size(0); ++n) {
       const auto* item = values + n * pixels * x.size(1);
       float* out = to->data_ptr<float>() + (image + n) * outputs() * plane + row * columns;
-      at::parallel_for(0, pixels, kPixelGrain, [&](int64_t begin, int64_t end) {
+      balanced_for(pixels, kPixelGrain, [&](int64_t begin, int64_t end) {
         products.run(item + begin * x.size(1), end - begin, out + begin);
       });
     }
@@ -206,7 +205,7 @@ MapAndRelu add_resized(const Conv2d& layer, Tensor sum, const Tensor& z) {
     for (int64_t n = 0; n < sum.size(0); ++n) {
       const kernels::Resize<T> resize{map + n * rows.from * columns.from * channels, rows, columns, channels};
       const int64_t at = n * height * width * channels;
-      at::parallel_for(0, height, kRowGrain, [&](int64_t begin, int64_t end) {
+      balanced_for(height, kRowGrain, [&](int64_t begin, int64_t end) {
         kernels::resize_add_rows(resize, begin, end, to + at, relu + at);
       });
     }

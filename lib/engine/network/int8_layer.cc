@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/int8_layer.h"
 
-#include <ATen/Parallel.h>
+#include "engine/network/balanced_for.h"
 
 namespace da3 {
 namespace {
@@ -37,13 +37,13 @@ void Int8Layer::run(const Tensor& x, Int8Output how, Tensor* y) const {
   const Tensor memory = at::empty({int64_t(Int8Rows::bytes(rows, width))}, at::TensorOptions(at::kByte));
   Int8Rows quantised(rows, width, memory.data_ptr<uint8_t>());
   with_values(from, [&](const auto* values) {
-    at::parallel_for(0, rows, kRowGrain, [&](int64_t begin, int64_t end) {
+    balanced_for(rows, kRowGrain, [&](int64_t begin, int64_t end) {
       for (int64_t m = begin; m < end; ++m) quantised.set_row(m, values + m * width);
     });
   });
   with_values(*y, [&](auto* to) {
-    at::parallel_for(0, layer_.tiles(rows), kTileGrain,
-                     [&](int64_t begin, int64_t end) { layer_.run(quantised, to, how, begin, end); });
+    balanced_for(layer_.tiles(rows), kTileGrain,
+                 [&](int64_t begin, int64_t end) { layer_.run(quantised, to, how, begin, end); });
   });
 }
 

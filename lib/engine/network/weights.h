@@ -7,6 +7,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -29,6 +31,8 @@ class WeightSource {
   // A source with the same answers that may be asked later, from any thread, one at a time; null when
   // everything must be asked at once.
   virtual std::shared_ptr<WeightSource> keep() const { return nullptr; }
+  // Whether several threads may ask at the same time.
+  virtual bool concurrent() const { return false; }
 };
 
 struct KeyShape {
@@ -60,6 +64,7 @@ class CheckpointWeights : public WeightSource {
   Tensor take(const std::string& key, const std::vector<int64_t>& shape) override;
   void declare(const std::string&, const std::vector<int64_t>&) override {}
   std::shared_ptr<WeightSource> keep() const override { return std::make_shared<CheckpointWeights>(*this); }
+  bool concurrent() const override { return true; }
 
  private:
   const TensorView* find(const std::string& key) const;
@@ -108,12 +113,14 @@ class Scope {
     return Scope(*source_, prefix_, p);
   }
 
-  // The same part with convolutions (heads).
-  Scope for_head() const {
+  // The same part without 8-bit layers.
+  Scope without_int8() const {
     Placement p = placement_;
     p.int8 = false;
     return Scope(*source_, prefix_, p);
   }
+  // The same part with convolutions (heads).
+  Scope for_head() const { return without_int8(); }
 
   // The same part out of another source.
   Scope out_of(WeightSource& source) const { return Scope(source, prefix_, placement_); }
@@ -140,5 +147,16 @@ class Scope {
   std::string prefix_;
   Placement placement_;
 };
+
+// Calls build(0) to build(count - 1), which make parts of a network out of `source`: each once, in this
+// order, or several at a time on LibTorch's threads where the source allows it. LibTorch computes within a
+// part on its thread alone then. What a part throws is thrown here, once those that have begun are done; no
+// other one begins.
+void build_each(const WeightSource& source, int64_t count, const std::function<void(int64_t part)>& build);
+
+// A tensor of float32 or bfloat16 on the CPU for values on their way into a layout. Within build_each() it
+// lies in memory that the next one of its type on this thread takes again: the system clears what it hands
+// out anew, which costs as much as the layout. Else in memory of its own.
+Tensor scratch(at::IntArrayRef sizes, at::ScalarType type);
 
 }  // namespace da3

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "engine/runtime/inference.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include <stdexcept>
 
 #include "engine/api/engine_error.h"
+#include "engine/network/balanced_for.h"
 #include "engine/runtime/cpu_allocator.h"
 #include "geometry/pose_align.h"
 #include "geometry/rigid.h"
@@ -32,7 +31,7 @@ Normaliser make_normaliser() {
 void normalise(const Da3View& view, int64_t width, int64_t height, float* out) {
   static const Normaliser table = make_normaliser();
   const int64_t plane = width * height;
-  at::parallel_for(0, height, 16, [&](int64_t begin, int64_t end) {
+  balanced_for(height, 16, [&](int64_t begin, int64_t end) {
     for (int64_t y = begin; y < end; ++y) {
       const uint8_t* row = view.rgb + y * view.stride;
       float *r = out + y * width, *g = r + plane, *b = g + plane;
