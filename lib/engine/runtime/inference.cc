@@ -2,60 +2,18 @@
 #include "engine/runtime/inference.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <new>
 #include <stdexcept>
 
 #include "engine/api/engine_error.h"
-#include "engine/network/balanced_for.h"
 #include "engine/runtime/cpu_allocator.h"
+#include "engine/runtime/images.h"
 #include "geometry/pose_align.h"
 #include "geometry/rigid.h"
 
 namespace da3 {
 namespace {
-
-// v / 255, minus mean, divided by standard deviation, in float32 as upstream does it: 256 values per channel.
-using Normaliser = std::array<std::array<float, 256>, 3>;
-
-Normaliser make_normaliser() {
-  const float mean[3] = {0.485f, 0.456f, 0.406f}, deviation[3] = {0.229f, 0.224f, 0.225f};
-  Normaliser table;
-  for (int c = 0; c < 3; ++c)
-    for (int v = 0; v < 256; ++v) table[size_t(c)][size_t(v)] = (float(v) / 255.0f - mean[c]) / deviation[c];
-  return table;
-}
-
-// Interleaved bytes -> three float planes.
-void normalise(const Da3View& view, int64_t width, int64_t height, float* out) {
-  static const Normaliser table = make_normaliser();
-  const int64_t plane = width * height;
-  balanced_for(height, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t y = begin; y < end; ++y) {
-      const uint8_t* row = view.rgb + y * view.stride;
-      float *r = out + y * width, *g = r + plane, *b = g + plane;
-      for (int64_t x = 0; x < width; ++x) {
-        r[x] = table[0][row[3 * x]];
-        g[x] = table[1][row[3 * x + 1]];
-        b[x] = table[2][row[3 * x + 2]];
-      }
-    }
-  });
-}
-
-Tensor make_images(const std::vector<Item>& items) {
-  const Item& first = items.front();
-  const int64_t views = int64_t(first.views.size()), h = first.height, w = first.width;
-  Tensor images = at::empty({int64_t(items.size()), views, 3, h, w}, at::TensorOptions(at::kFloat));
-  float* out = images.data_ptr<float>();
-  for (const Item& item : items)
-    for (const Da3View& view : item.views) {
-      normalise(view, w, h, out);
-      out += 3 * h * w;
-    }
-  return images;
-}
 
 geometry::Matrix34 pose_of(const float* p) {
   geometry::Matrix34 m;
@@ -94,6 +52,20 @@ NetworkOptions make_options(const Model& model, const std::vector<Item>& items) 
   return options;
 }
 
+// What the items asked for, in host memory: each map moved once for the whole batch. (On the CPU nothing
+// moves.)
+NetworkOutput take_to_host(NetworkOutput out, uint32_t outputs) {
+  const auto take = [outputs](uint32_t bit, Tensor* t) {
+    *t = t->defined() && (outputs & bit) == bit ? to_host(*t) : Tensor();
+  };
+  if (out.depth.defined()) out.depth = to_host(out.depth);
+  take(DA3_OUTPUT_CONFIDENCE, &out.confidence);
+  take(DA3_OUTPUT_SKY, &out.sky);
+  take(DA3_OUTPUT_RAY, &out.ray);
+  take(DA3_OUTPUT_RAY, &out.ray_confidence);
+  return out;
+}
+
 // Item b of a batch as a plane in host memory.
 const float* take_plane(const Tensor& batch, int64_t b, ResultPlanes* result) {
   if (!batch.defined()) return nullptr;
@@ -110,19 +82,19 @@ std::unique_ptr<ResultPlanes> take_item(const NetworkOutput& out, const Item& it
   d.n_views = uint32_t(item.views.size());
   d.width = item.width;
   d.height = item.height;
-  auto wanted = [&](uint32_t bit, const Tensor& t) { return item.outputs & bit ? t : Tensor(); };
   d.depth = take_plane(out.depth, b, result.get());
-  d.confidence = take_plane(wanted(DA3_OUTPUT_CONFIDENCE, out.confidence), b, result.get());
-  d.sky = take_plane(wanted(DA3_OUTPUT_SKY, out.sky), b, result.get());
-  const Tensor ray = wanted(DA3_OUTPUT_RAY, out.ray);
-  d.ray = take_plane(ray, b, result.get());
-  d.ray_confidence = take_plane(wanted(DA3_OUTPUT_RAY, out.ray_confidence), b, result.get());
-  if (ray.defined()) {
-    d.ray_height = int32_t(ray.size(2));
-    d.ray_width = int32_t(ray.size(3));
+  d.confidence = take_plane(out.confidence, b, result.get());
+  d.sky = take_plane(out.sky, b, result.get());
+  d.ray = take_plane(out.ray, b, result.get());
+  d.ray_confidence = take_plane(out.ray_confidence, b, result.get());
+  if (out.ray.defined()) {
+    d.ray_height = int32_t(out.ray.size(2));
+    d.ray_width = int32_t(out.ray.size(3));
   }
-  d.extrinsics = take_plane(wanted(DA3_OUTPUT_POSE, out.extrinsics), b, result.get());
-  d.intrinsics = take_plane(wanted(DA3_OUTPUT_POSE, out.intrinsics), b, result.get());
+  if (item.outputs & DA3_OUTPUT_POSE) {
+    d.extrinsics = take_plane(out.extrinsics, b, result.get());
+    d.intrinsics = take_plane(out.intrinsics, b, result.get());
+  }
   d.scale_factor = out.scale.defined() ? out.scale[b].item<float>() : 1.0f;
   d.metric_valid = out.scale_valid.defined() ? out.scale_valid[b].item<bool>() : 0;
   // Without a fitted scale the any-view depth stays what it is: relative.
@@ -177,8 +149,9 @@ std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const
   std::vector<std::unique_ptr<ResultPlanes>> results;
   const PassBlocks blocks;
   try {
-    const Tensor images = make_images(items).to(model.device);
-    const NetworkOutput out = model.network->forward(images, make_options(model, items), {});
+    const Tensor images = make_images(items, model.device);
+    const NetworkOutput out =
+        take_to_host(model.network->forward(images, make_options(model, items), {}), items.front().outputs);
     for (size_t b = 0; b < items.size(); ++b)
       results.push_back(finish_item(out, items[b], int64_t(b), model.config.nested()));
   } catch (const std::bad_alloc&) {

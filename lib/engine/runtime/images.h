@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+//
+// Pixels of a batch as the network takes them.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <vector>
+
+#include "engine/runtime/batch_former.h"
+
+namespace da3 {
+
+// [items, views, 3, height, width], float32 on `device`, normalised: (v / 255 - mean) / deviation of
+// ImageNet, as upstream's input processor does it, with the same bits on every device. The items must be
+// compatible.
+at::Tensor make_images(const std::vector<Item>& items, at::Device device);
+
+// The two ways to get there. By a table, on the CPU:
+at::Tensor images_by_table(const std::vector<Item>& items);
+// By arithmetic on `device`, to which bytes are moved, a quarter of what floats would be:
+at::Tensor images_by_arithmetic(const std::vector<Item>& items, at::Device device);
+
+// A tensor in host memory, float32; from CUDA through pages that do not move.
+at::Tensor to_host(const at::Tensor& t);
+
+}  // namespace da3
