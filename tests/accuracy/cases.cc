@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cases.h"
 
+#include <cstdlib>
 #include <future>
 #include <map>
 #include <stdexcept>
@@ -123,7 +124,8 @@ std::unique_ptr<Engine> open_shipped(Da3Precision precision) {
   Da3EngineConfig config{};
   config.struct_size = sizeof config;
   config.model = "da3-demo";
-  config.device = "cpu";
+  const char* device = std::getenv("DA3_TEST_DEVICE");
+  config.device = device ? device : "cpu";
   config.precision = precision;
   return EngineModule::instance().open(config);
 }

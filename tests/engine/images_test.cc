@@ -3,8 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <random>
 #include <vector>
+
+#include "engine/runtime/inference.h"
+#include "tiny_model.h"
 
 using namespace da3;
 using at::Tensor;
@@ -88,4 +92,27 @@ TEST_CASE(
   const Tensor half = to_host(here.to(at::kBFloat16));
   CHECK((half.scalar_type() == at::kFloat));
   CHECK(half.equal(here));
+}
+
+TEST_CASE("a result of a batch holds its own planes, not those of its neighbours") {
+  ModelRequest request;
+  request.config = test::tiny_config(test::tiny_any_view());
+  const auto model = load_model(request, {});
+  const Picture a(28, 28, 0, 7), b(28, 28, 0, 8);
+  std::vector<Item> items = {item_of(28, 28, {a.view()}), item_of(28, 28, {b.view()}),
+                             item_of(28, 28, {a.view()})};
+  for (Item& item : items) item.outputs = DA3_OUTPUT_DEPTH | DA3_OUTPUT_CONFIDENCE;
+  const auto results = infer_batch(*model, items);
+  REQUIRE(results.size() == 3);
+  for (const auto& result : results) {
+    REQUIRE(result->owned.size() == 2);
+    for (const Tensor& plane : result->owned)
+      CHECK(plane.storage().nbytes() == size_t(plane.numel()) * sizeof(float));
+    CHECK(result->data.depth == result->owned.front().data_ptr<float>());
+    CHECK(result->data.sky == nullptr);  // was not asked for
+    CHECK(result->data.extrinsics == nullptr);
+  }
+  const Tensor &first = results[0]->owned[0], &other = results[1]->owned[0], &again = results[2]->owned[0];
+  CHECK(at::allclose(first, again, 1e-4, 1e-5));
+  CHECK_FALSE(at::allclose(first, other, 1e-4, 1e-5));
 }

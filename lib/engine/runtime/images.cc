@@ -41,9 +41,11 @@ void normalise(const Da3View& view, int64_t width, int64_t height, float* out) {
   });
 }
 
-// One value per channel, as [3, 1, 1].
+// One value per channel, as [3, 1, 1]; made on the device, so that nothing waits for it.
 Tensor per_channel(const float (&values)[3], at::Device device) {
-  return at::tensor(at::ArrayRef<float>(values, 3), at::TensorOptions(at::kFloat)).view({3, 1, 1}).to(device);
+  const Tensor out = at::empty({3, 1, 1}, at::TensorOptions(at::kFloat).device(device));
+  for (int64_t c = 0; c < 3; ++c) out[c].fill_(values[c]);
+  return out;
 }
 
 }  // namespace

@@ -70,6 +70,8 @@ NetworkOutput take_to_host(NetworkOutput out, uint32_t outputs) {
 const float* take_plane(const Tensor& batch, int64_t b, ResultPlanes* result) {
   if (!batch.defined()) return nullptr;
   Tensor plane = batch[b].to(at::kCPU, at::kFloat).contiguous();
+  // Of its own: who keeps one result must not keep those of the whole batch.
+  if (plane.is_alias_of(batch) && batch.size(0) > 1) plane = plane.clone();
   result->owned.push_back(plane);
   return plane.data_ptr<float>();
 }
