@@ -1484,6 +1484,31 @@ TEST_SUITE("a batch never changes a result") {
     }
   }
 
+  TEST_CASE("as many as the engine ever learns to put together: the same") {
+    for (const Kind& kind : kKinds) {
+      CAPTURE(kind.name);
+      const auto engine = open(kind.model(), 32);
+      std::deque<Pictures> pictures;
+      std::vector<std::vector<Tensor>> alone;
+      for (int i = 0; i < 3; ++i) {
+        pictures.emplace_back(i, kind.views);
+        Ticket ticket;
+        ticket.submit(*engine, pictures.back().request(kind.outputs));
+        alone.push_back(planes_of(ticket.data()));
+      }
+      for (const size_t size : {8, 17, 32}) {
+        CAPTURE(size);
+        std::vector<size_t> order;
+        for (size_t i = 0; i < size; ++i) order.push_back((i * i + i / 5) % 3);
+        const auto together = run_together(*engine, pictures, order, kind.outputs);
+        for (size_t i = 0; i < size; ++i) {
+          CHECK(greatest_distance(together[i], alone[order[i]]) < kRounding);
+          CHECK(greatest_distance(together[i], alone[(order[i] + 1) % 3]) > 10 * kRounding);
+        }
+      }
+    }
+  }
+
   TEST_CASE("the same batch twice: the same bits") {
     for (const Kind& kind : kKinds) {
       CAPTURE(kind.name);
