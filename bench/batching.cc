@@ -40,10 +40,10 @@ constexpr char kUsage[] =
 
 Throughput of N images (default 20 of 504x280) with fixed batches and with the batch that the engine learns, each in
 a process of its own. One round runs each of them once, in turn; the ratio is the median over rounds of learned to
-the best fixed one. The mixed load has twice as many images, one stream of the size beside three of a quarter of its
-sides. --batches: default 1, 2, 4, ... up to 32 or to as many images of one size as there are. MODEL is what da3infer
-takes (default synthetic:da3-small); but for da3-demo a name without a colon, slash or dot is taken for
-synthetic:NAME. --quick: 8 small images, 2 rounds.
+the best fixed one. The mixed load is the same images from one stream, and between them five times as many of a
+quarter of their sides from three others. --batches: default 1, 2, 4, ... up to 32 or to as many images of one size as
+there are. MODEL is what da3infer takes (default synthetic:da3-small); but for da3-demo a name without a colon, slash or
+dot is taken for synthetic:NAME. --quick: 8 small images, 2 rounds.
 )";
 
 struct Arguments {
@@ -133,21 +133,22 @@ struct Image {
   int stream;
 };
 
+// Mixed: between two images of the full size five of a quarter of each side, in whole patches, from three
+// other streams. A small one takes about a sixth of the time of a large one: either size takes about half of
+// it all, and has enough images to fill batches.
 std::vector<Image> make_work(const Arguments& a, bool mixed) {
+  constexpr int kSmallOnes = 5, kSmallStreams = 3;
   std::vector<Image> work;
-  const int images = mixed ? 2 * a.images : a.images;
-  for (int i = 0; i < images; ++i) {
-    Image image;
-    // Mixed: one stream of the full size beside three of a quarter of each side, in whole patches. The small
-    // ones bring twelve times as many, so that either size takes a good part of the time.
-    const bool small = mixed && i % 13 != 0;
-    image.stream = small ? 1 + i % 3 : 0;
-    const auto side = [&](int s) { return small ? std::max(1, s / DA3_PATCH_SIZE / 4) * DA3_PATCH_SIZE : s; };
-    image.width = side(a.width);
-    image.height = side(a.height);
-    image.pixels.resize(size_t(image.width) * size_t(image.height) * 3);
-    da3::synthetic::fill_rgb(image.pixels.data(), image.width, image.height, i);
+  const auto add = [&](int width, int height, int stream) {
+    Image image = {width, height, std::vector<uint8_t>(size_t(width) * size_t(height) * 3), stream};
+    da3::synthetic::fill_rgb(image.pixels.data(), width, height, int(work.size()));
     work.push_back(std::move(image));
+  };
+  const auto quarter = [](int side) { return std::max(1, side / DA3_PATCH_SIZE / 4) * DA3_PATCH_SIZE; };
+  for (int i = 0; i < a.images; ++i) {
+    add(a.width, a.height, 0);
+    for (int j = 0; mixed && j < kSmallOnes; ++j)
+      add(quarter(a.width), quarter(a.height), 1 + (i * kSmallOnes + j) % kSmallStreams);
   }
   return work;
 }

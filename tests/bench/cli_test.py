@@ -218,11 +218,13 @@ class Rows(Folder):
     def test_batching(self):
         tiny = write_tiny(self.dir / "tiny", tiny_keys())
         rows = self.rows("batching", "--model", tiny, "--size", "28x28", "--precision", "int8")
-        names = ["batch 1", "batch 2", "batch 4", "batch 8", "learned"]
-        self.assertEqual([(r["case"], r["batch"]) for r in rows], [(c, n) for c in ("equal", "mixed") for n in names])
+        # As many of one size as there are: 8 of the full one, 40 small ones.
+        sizes = {"equal": (1, 2, 4, 8), "mixed": (1, 2, 4, 8, 16, 32)}
+        names = [(case, name) for case in sizes for name in [f"batch {b}" for b in sizes[case]] + ["learned"]]
+        self.assertEqual([(r["case"], r["batch"]) for r in rows], names)
         for row in rows:
             self.assertEqual(row["precision"], "int8")
-            self.assertEqual(row["images"], 8 if row["case"] == "equal" else 16)
+            self.assertEqual(row["images"], 8 if row["case"] == "equal" else 48)
             self.assertLessEqual(row["p5_ms"], row["median_ms"])
             self.assertLessEqual(row["median_ms"], row["p95_ms"])
             self.assertAlmostEqual(row["images_per_s"], 1000 * row["images"] / row["median_ms"], delta=1e-3)

@@ -319,4 +319,9 @@ uint32_t BatchFormer::cap(const Item& like, bool explore) {
   return explore ? cost.cap(core_.memory_budget()) : cost.known_cap(core_.memory_budget());
 }
 
+uint32_t BatchFormer::to_measure(const Item& like) {
+  const std::lock_guard<std::mutex> guard(lock_);
+  return core_.costs(learned(like).index).to_measure(core_.memory_budget());
+}
+
 }  // namespace da3

@@ -120,6 +120,8 @@ class BatchFormer {
   void shape_stats(const Item& like, Da3ShapeStats* out) const;
   // What is learned about batches of the kind of `like`.
   uint32_t cap(const Item& like, bool explore);
+  // The size of the pass that would show most, 0 = enough is known.
+  uint32_t to_measure(const Item& like);
   int64_t now() const { return clock_.now(); }
 
  private:

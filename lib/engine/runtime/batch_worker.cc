@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "engine/runtime/batch_worker.h"
 
+#include <algorithm>
+#include <cmath>
 #include <future>
+#include <map>
 #include <memory>
 #include <new>
 #include <set>
@@ -191,45 +194,49 @@ bool BatchWorker::call(const std::function<void()>& task) {
 
 bool BatchWorker::warm_up(const Item& like, uint32_t most, const std::function<bool()>& stop,
                           const std::function<void(double)>& progress) {
-  constexpr int kPasses = 4;  // the first of a size does not count: it fills caches and workspaces
+  constexpr uint32_t kLeast = 3;  // passes of a size that count
+  // No longer for the sake of sizes that hardly differ: they are compared further while they are used.
+  constexpr int64_t kLongest = 3'000'000'000;
+  const int64_t begin = former_.now();
+  std::map<uint32_t, uint32_t> counted;  // passes by size
+  double done = 0;
   most = std::max(1u, most);
-  uint32_t size = 1;
-  double steps = 1;
-  for (uint32_t b = 1; b < most; b *= 2) ++steps;
-  double step = 0;
-  progress(0);
-  for (;;) {
-    for (int pass = 0; pass < kPasses; ++pass) {
+  const double steps = 1 + std::ceil(std::log2(double(most)));
+  const auto advance = [&](double to) { progress(done = std::max(done, std::min(1.0, to))); };
+  advance(0);
+  for (uint32_t size = 1; size > 0 && size <= most; size = former_.to_measure(like)) {
+    if (former_.now() - begin > kLongest && counted[size] >= kLeast) break;
+    const bool fresh = !counted.count(size);
+    // The first pass of a size does not count: it fills caches and workspaces.
+    for (int pass = fresh ? 0 : 1; pass < 2; ++pass) {
       if (stop()) return false;
       bool fits = true;
-      const bool called = call([&] {
-        const std::vector<Item> items(size, like);
-        uint64_t bytes = 0;
-        const int64_t started = former_.now();
-        try {
-          for (Da3Result* result : parts_.run(items, &bytes)) parts_.release(result);
-        } catch (...) {
-          if (current_failure().code != DA3_ERROR_NO_MEMORY || size == 1) throw;
-          former_.out_of_memory(items);
-          fits = false;
-        }
-        if (fits && pass > 0)
-          former_.measured(like, size, std::max<int64_t>(1, former_.now() - started), bytes);
-      });
-      if (!called) return false;
+      if (!call([&] { fits = measure(like, size, pass > 0); })) return false;
       if (!fits) {
-        progress(1);
+        advance(1);
         return true;
       }
-      progress((step + double(pass + 1) / kPasses) / steps);
+      if (pass > 0) ++counted[size];
+      advance((std::log2(double(size)) + std::min(1 + counted[size], kLeast + 1) / (kLeast + 1.0)) / steps);
     }
-    step += 1;
-    // The next size to try, if the last one was worth it.
-    const uint32_t next = std::min(most, former_.cap(like, true));
-    if (next <= size) break;
-    size = next;
   }
-  progress(1);
+  advance(1);
+  return true;
+}
+
+// A pass that nobody asked for. False: it did not fit.
+bool BatchWorker::measure(const Item& like, uint32_t size, bool counts) {
+  const std::vector<Item> items(size, like);
+  uint64_t bytes = 0;
+  const int64_t started = former_.now();
+  try {
+    for (Da3Result* result : parts_.run(items, &bytes)) parts_.release(result);
+  } catch (...) {
+    if (current_failure().code != DA3_ERROR_NO_MEMORY || size == 1) throw;
+    former_.out_of_memory(items);
+    return false;
+  }
+  if (counts) former_.measured(like, size, std::max<int64_t>(1, former_.now() - started), bytes);
   return true;
 }
 

@@ -41,8 +41,8 @@ class BatchWorker {
   // Runs `task` on the worker thread between two batches and waits for it; throws what it throws, as an
   // EngineError. False after the end.
   bool call(const std::function<void()>& task);
-  // Measures passes of 1, 2, 4, ... copies of `like`; see engine.h. `progress` on this thread. Throws what
-  // run() throws for a single item. False: `stop` said so.
+  // Measures passes of 1, 2, 4, ... copies of `like` as the cost model wants; see engine.h. `progress` on
+  // this thread. Throws what run() throws for a single item. False: `stop` said so.
   bool warm_up(const Item& like, uint32_t most, const std::function<bool()>& stop,
                const std::function<void(double)>& progress);
 
@@ -51,6 +51,7 @@ class BatchWorker {
   int64_t run(std::vector<Item> batch);
   void run_halves(std::vector<Item> batch);
   void run_probe(std::vector<Item> batch);
+  bool measure(const Item& like, uint32_t size, bool counts);
   void warn_of_memory(const std::vector<Item>& batch, const std::string& why);
   void warn_of_slowness(Client& client, const std::string& what, int64_t slack, int64_t time);
 

@@ -1,28 +1,61 @@
 // SPDX-License-Identifier: MIT
 #include "engine/runtime/cost_model.h"
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
+#include <numeric>
+#include <utility>
 
 namespace da3 {
 namespace {
 
-constexpr uint64_t kEnough = 3;         // measurements before a size is judged
-constexpr double kWorthGrowing = 1.05;  // a doubling that gains less ends the search
-constexpr double kNearBest = 0.985;     // the smallest size this near to the best is taken
-// After so many passes what was found wanting is tried again: clocks, neighbours and memory change.
-constexpr uint32_t kRetryTime = 256;
+constexpr double kNoGain = 1.012;       // a doubling that gains less ends the search,
+constexpr double kWorthGrowing = 1.05;  // and so do two that gain less together
+constexpr double kNearBest = 0.99;      // the smallest size this near to the best is taken
+constexpr size_t kEnough = 3;           // passes of each size before a trial can end,
+constexpr size_t kSure = 8;             // and when it ends, however near the decision is
+// After so many passes a trial is repeated: clocks, neighbours and memory change. The first times sooner,
+// where it was a near thing.
+constexpr uint64_t kRepeat = 384, kFirstRepeat = 16;
+constexpr uint32_t kMostTrials = 4;  // that count together
+constexpr double kOtherTime = 0.1;   // trials that differ by more do not
+constexpr double kMostNoise = 0.15;
 constexpr uint32_t kRetryMemory = 512;
+// A trial whose sizes do not come because less is waiting ends after so many other passes, for so many.
+constexpr uint32_t kMostMissed = 8;
+constexpr uint64_t kPause = 64;
+// So many passes in a row, each that much slower or faster than usual: everything has become so.
+constexpr size_t kChange = 4;
+constexpr double kMuchSlower = 1.25, kMuchFaster = 0.8;
 
-double per_second(uint32_t batch, int64_t time) {
-  return time > 0 ? double(batch) / double(time) : 0.0;
+// What undisturbed passes take: the mean of the quickest third of the last `count`.
+double undisturbed(const std::vector<double>& times, size_t count) {
+  std::vector<double> sorted(times.end() - int64_t(count), times.end());
+  std::sort(sorted.begin(), sorted.end());
+  sorted.resize((count + 1) / 3);
+  return std::accumulate(sorted.begin(), sorted.end(), 0.0) / double(sorted.size());
 }
 
 }  // namespace
 
+CostModel::CostModel(uint32_t limit) : limit_(std::max(1u, limit)), noise_(kMostNoise) {
+  start_trial();
+}
+
 void CostModel::observe(uint32_t batch, int64_t time) {
   if (batch == 0 || time <= 0) return;
   ++measured_;
+  if (batch >= fits_ && ++since_out_of_memory_ >= kRetryMemory) {
+    fits_ *= 2;
+    since_out_of_memory_ = 0;
+  }
+  follow_change(batch, time);
+  learn_time(batch, time);
+  learn_gain(batch, time);
+  changed();
+}
+
+void CostModel::learn_time(uint32_t batch, int64_t time) {
   Size& size = sizes_[batch];
   if (size.times.count() > 0) {
     spread_.add(int64_t(1000.0 * double(time) / double(std::max<int64_t>(1, size.typical))));
@@ -30,6 +63,8 @@ void CostModel::observe(uint32_t batch, int64_t time) {
     // everything.
     upper_ = std::clamp(double(spread_.at_quantile(0.9)) / 1000.0, 1.02, 2.0);
     if (spread_.count() < 5) upper_ = std::max(upper_, kFirstSpread);
+    if (spread_.count() >= kEnough)
+      noise_ = std::clamp(double(spread_.at_quantile(0.9)) / 1000.0 - 1, 0.0, kMostNoise);
   }
   size.times.add(time);
   std::vector<int64_t> times = size.times.values();
@@ -37,14 +72,30 @@ void CostModel::observe(uint32_t batch, int64_t time) {
   std::nth_element(times.begin(), middle, times.end());
   size.typical = *middle;
   smoothen();
-  changed();
-  if (batch >= fits_ && ++since_out_of_memory_ >= kRetryMemory) {
-    fits_ *= 2;
-    since_out_of_memory_ = 0;
+}
+
+// Passes that are all much slower, or all much faster, than their sizes used to be change what is known of
+// all sizes: those that do not run now, because they would be too late by what was known, could never show
+// it.
+void CostModel::follow_change(uint32_t batch, int64_t time) {
+  const auto found = sizes_.find(batch);
+  if (found == sizes_.end() || found->second.times.count() < kEnough) return;
+  changes_.push_back(double(time) / double(std::max<int64_t>(1, found->second.typical)));
+  if (changes_.size() > kChange) changes_.erase(changes_.begin());
+  if (changes_.size() < kChange) return;
+  std::vector<double> sorted = changes_;
+  std::sort(sorted.begin(), sorted.end());
+  if (sorted.front() < kMuchSlower && sorted.back() > kMuchFaster) return;
+  const double factor = sorted[(kChange - 1) / 2];
+  for (auto& [b, size] : sizes_) {
+    size.times.scale(factor);
+    size.typical = std::max<int64_t>(1, std::llround(factor * double(size.typical)));
   }
-  const uint32_t known = known_cap();
-  since_try_ = batch > known ? 0 : since_try_ + (batch == known ? 1 : 0);
-  changed();
+  changes_.clear();
+  // Passes from before and after cannot be compared.
+  trial_.small_times.clear();
+  trial_.large_times.clear();
+  for (auto& [b, gain] : gains_) gain.repeat_at = std::min(gain.repeat_at, measured_ + kFirstRepeat);
 }
 
 // Isotonic regression, weighted by the number of measurements: neighbours that contradict each other share
@@ -85,6 +136,7 @@ bool CostModel::out_of_memory(uint32_t batch) {
   const uint32_t fits = std::max(1u, batch / 2);
   if (fits >= fits_) return false;
   fits_ = fits;
+  if (trial_.small > fits / 2) trial_ = {};
   changed();
   return true;
 }
@@ -135,46 +187,104 @@ uint32_t CostModel::memory_cap(uint64_t budget) const {
   return cap;
 }
 
-uint32_t CostModel::choose_cap(uint64_t budget, bool explore) const {
-  const uint32_t most = memory_cap(budget);
-  const auto judged = [this](uint32_t batch) {
-    const auto found = sizes_.find(batch);
-    return found != sizes_.end() && found->second.times.count() >= kEnough;
-  };
-  std::vector<uint32_t> ladder = {1};
-  uint32_t to_try = 0;
-  while (ladder.back() < most && judged(ladder.back())) {
-    const uint32_t last = ladder.back(), next = std::min(most, last * 2);
-    if (!judged(next)) {
-      to_try = next;
+// Along the doublings from 1 on.
+CostModel::Choice CostModel::choose(uint32_t most) const {
+  Choice out;
+  std::vector<std::pair<uint32_t, double>> ladder = {{1, 1.0}};  // sizes and their throughput
+  for (;;) {
+    const auto [last, rate] = ladder.back();
+    const double before = ladder.size() > 1 ? ladder[ladder.size() - 2].second : 0;
+    if (last > most / 2) {
+      // No room for a doubling: up to what there is, if growing paid so far.
+      if (last < most && before > 0 && rate >= kWorthGrowing * before)
+        ladder.emplace_back(most, kWorthGrowing * rate);
       break;
     }
-    ladder.push_back(next);
-    if (per_second(next, time(next)) < kWorthGrowing * per_second(last, time(last))) {
-      if (since_try_ >= kRetryTime) to_try = next;
+    const auto known = gains_.find(last);
+    if (known == gains_.end()) {
+      out.unknown = last;
       break;
     }
+    const double gain = known->second.value;
+    ladder.emplace_back(2 * last, gain * rate);
+    if (gain + known->second.doubt < kNoGain || gain * rate < kWorthGrowing * before) break;
   }
-  if (explore && to_try > 0) return to_try;
   double best = 0;
-  for (const uint32_t b : ladder) best = std::max(best, per_second(b, time(b)));
-  for (const uint32_t b : ladder)
-    if (per_second(b, time(b)) >= kNearBest * best) return b;
-  return 1;
+  for (const auto& [size, rate] : ladder) best = std::max(best, rate);
+  while (ladder.front().second < kNearBest * best) ladder.erase(ladder.begin());
+  out.cap = ladder.front().first;
+  return out;
 }
 
-uint32_t CostModel::answer(uint64_t budget, bool explore) const {
-  Answer& last = answers_[explore];
-  if (last.cap == 0 || last.budget != budget) last = {budget, choose_cap(budget, explore)};
-  return last.cap;
+void CostModel::learn_gain(uint32_t batch, int64_t time) {
+  if (trial_.small == 0) start_trial();
+  if (trial_.small == 0 || measured_ < trial_.paused_to) return;
+  // Less than a size of the trial was waiting. Most of the larger one shows what that is like, too.
+  const uint32_t small = trial_.small;
+  if (batch < small || batch > 2 * small) return;
+  if (batch > small && 2 * batch < 3 * small) {
+    if (++trial_.missed >= kMostMissed) trial_ = {small, {}, {}, 0, measured_ + kPause};
+    return;
+  }
+  std::vector<double>& times = batch == small ? trial_.small_times : trial_.large_times;
+  times.push_back(double(time) / double(batch));
+  if (times.size() > kSure) times.erase(times.begin());
+  conclude();
+}
+
+void CostModel::conclude() {
+  const size_t count = std::min(trial_.small_times.size(), trial_.large_times.size());
+  if (count < kEnough) return;
+  const double found = undisturbed(trial_.small_times, count) / undisturbed(trial_.large_times, count);
+  const double doubt = noise_ / std::sqrt(double(count));
+  const bool near = found > 1 - doubt && found < kWorthGrowing + doubt;
+  if (near && count < kSure) return;
+  Gain& gain = gains_[trial_.small];
+  // What was found before counts too, unless it is of another time.
+  gain.trials = std::abs(found / gain.value - 1) < kOtherTime ? gain.trials + 1 : 1;
+  gain.value += (found - gain.value) / double(std::min(gain.trials, kMostTrials));
+  gain.doubt = 0.5 * doubt / std::sqrt(double(std::min(gain.trials, kMostTrials)));
+  const bool soon = near && gain.trials < kMostTrials;
+  gain.repeat_at = measured_ + (soon ? kFirstRepeat << gain.trials : kRepeat);
+  const Trial done = std::exchange(trial_, {});
+  start_trial();
+  if (trial_.small == 2 * done.small)
+    trial_.small_times.assign(done.large_times.end() - int64_t(kEnough), done.large_times.end());
+}
+
+// The next size whose doubling is not known, or a known one again: to the size in use, or from it.
+void CostModel::start_trial() {
+  const Choice choice = choose(std::min(limit_, fits_));
+  trial_.small = choice.unknown;
+  uint64_t due = measured_;
+  for (const uint32_t small : {choice.cap / 2, choice.cap}) {
+    const auto known = gains_.find(small);
+    if (choice.unknown > 0 || known == gains_.end() || known->second.repeat_at > due) continue;
+    due = known->second.repeat_at;
+    trial_.small = small;
+  }
+}
+
+uint32_t CostModel::to_measure(uint64_t budget) const {
+  const uint32_t small = trial_.small;
+  if (small == 0 || measured_ < trial_.paused_to || 2 * small > memory_cap(budget)) return 0;
+  const size_t smalls = trial_.small_times.size(), larges = trial_.large_times.size();
+  return smalls < kEnough || smalls <= larges ? small : 2 * small;
+}
+
+const CostModel::Answer& CostModel::answer(uint64_t budget) const {
+  if (answer_.known_cap == 0 || answer_.budget != budget)
+    answer_ = {budget, choose(memory_cap(budget)).cap, to_measure(budget)};
+  return answer_;
 }
 
 uint32_t CostModel::cap(uint64_t budget) const {
-  return answer(budget, true);
+  const Answer& a = answer(budget);
+  return a.to_measure > 0 ? a.to_measure : a.known_cap;
 }
 
 uint32_t CostModel::known_cap(uint64_t budget) const {
-  return answer(budget, false);
+  return answer(budget).known_cap;
 }
 
 }  // namespace da3

@@ -30,6 +30,10 @@ class RecentValues {
     values_[size_t(count_ % N)] = value;
     ++count_;
   }
+  // As if all had been measured at another speed.
+  void scale(double factor) {
+    for (int64_t& value : values_) value = std::llround(factor * double(value));
+  }
   uint64_t count() const { return count_; }
   std::vector<int64_t> values() const {
     return {values_.begin(), values_.begin() + int64_t(std::min<uint64_t>(count_, N))};
