@@ -27,6 +27,8 @@
 #include <opencv2/core.hpp>
 #include <vector>
 
+#include "image/processor.h"
+
 #define DA3_AVX2 __attribute__((target("avx2")))
 #define DA3_AVX2_INLINE inline __attribute__((always_inline, target("avx2")))
 
@@ -302,12 +304,8 @@ void shrink(const Job& job, int begin, int end) {
 
 }  // namespace
 
-bool has_area_kernel() {
-  return __builtin_cpu_supports("avx2");
-}
-
 bool resize_area(const ConstImage& in, const MutableImage& out, int threads) {
-  if (!has_area_kernel() || out.width > in.width || out.height > in.height) return false;
+  if (!has_avx2() || out.width > in.width || out.height > in.height) return false;
   if (whole_factors(in, out)) {
     const std::int64_t x = in.width / out.width, y = in.height / out.height;
     if ((x == 2 && y == 2) || x * y > kMostArea) return false;
@@ -329,9 +327,6 @@ bool resize_area(const ConstImage& in, const MutableImage& out, int threads) {
 
 namespace da3::image {
 
-bool has_area_kernel() {
-  return false;
-}
 bool resize_area(const ConstImage&, const MutableImage&, int) {
   return false;
 }

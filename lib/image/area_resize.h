@@ -7,11 +7,8 @@
 
 namespace da3::image {
 
-// x86-64 with AVX2.
-bool has_area_kernel();
-
 // Shrinks `in` to the size of `out`; `threads` as for resize_rgb(). FALSE, and nothing is written, where
-// OpenCV is to be called instead: there is no kernel for this processor, a side grows, both are halved (its
+// OpenCV is to be called instead: the processor has no AVX2, a side grows, both are halved (its
 // own way is faster) or shrink by whole factors whose product is above 65793.
 bool resize_area(const ConstImage& in, const MutableImage& out, int threads);
 

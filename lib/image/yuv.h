@@ -27,8 +27,9 @@ struct YuvCoding {
   double scale[3] = {219, 224, 224};
 };
 
-// `out` has the size of `in`. Out-of-range colours are clipped. Thread-safe. Throws std::invalid_argument on
-// sizes, bits, strides or a coding that make no sense.
-void yuv_to_rgb(const ConstYuv& in, const YuvCoding& coding, const MutableImage& out);
+// `out` has the size of `in`. Out-of-range colours are clipped. `threads` as for resize_rgb(): the result
+// does not depend on it. Thread-safe. Throws std::invalid_argument on sizes, bits, strides or a coding that
+// make no sense.
+void yuv_to_rgb(const ConstYuv& in, const YuvCoding& coding, const MutableImage& out, int threads = 1);
 
 }  // namespace da3::image

@@ -210,7 +210,7 @@ const GstVideoFrame* FrameResizer::State::to_rgb(GstVideoFrame* frame) {
   if (!rgb) return frame;
   GstVideoFrame* converted = planes ? planes->frame() : coding ? frame : rgb->frame();
   if (converter) gst_video_converter_frame(converter.get(), frame, converted);
-  if (coding) image::yuv_to_rgb(yuv_of(converted), *coding, writable(rgb->frame()));
+  if (coding) image::yuv_to_rgb(yuv_of(converted), *coding, writable(rgb->frame()), threads);
   return rgb->frame();
 }
 

@@ -12,6 +12,8 @@
 #include <random>
 #include <vector>
 
+#include "image/processor.h"
+
 namespace da3::image {
 namespace {
 
@@ -50,8 +52,8 @@ Bytes by_kernel(const ConstImage& in, Size to, int threads = 1) {
 }
 
 bool no_kernel() {
-  if (has_area_kernel()) return false;
-  MESSAGE("skipped: this processor has no kernel, cv::resize is called instead");
+  if (has_avx2()) return false;
+  MESSAGE("skipped: this processor has no AVX2, cv::resize is called instead");
   return true;
 }
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <opencv2/core.hpp>
+#include <random>
 #include <stdexcept>
 #include <vector>
 
@@ -135,6 +137,55 @@ TEST_CASE("any height, padded and bottom-up rows, and nothing beside the picture
                         [](uint8_t v) { return v == 0xCD; }));
     }
   }
+}
+
+// One pixel is converted without vectors.
+template <typename Code>
+void check_alone(int bits, const YuvCoding& coding) {
+  std::mt19937 random(1);
+  for (int width = 1; width < 70; ++width) {
+    Planes<Code> planes(width, 2);
+    for (auto& plane : planes.data) {
+      for (Code& code : plane) code = Code(random() & ((1u << bits) - 1));
+    }
+    std::vector<uint8_t> all(size_t(width) * 6);
+    yuv_to_rgb(planes.view(bits), coding, {all.data(), width, 2, width * 3});
+    for (int i = 0; i < 2 * width; ++i) {
+      Planes<Code> one(1, 1);
+      for (int c = 0; c < 3; ++c) one.at(c, 0, 0) = planes.at(c, i % width, i / width);
+      uint8_t rgb[3];
+      yuv_to_rgb(one.view(bits), coding, {rgb, 1, 1, 3});
+      CAPTURE(width);
+      CAPTURE(i);
+      CHECK(std::equal(rgb, rgb + 3, all.begin() + 3 * i));
+    }
+  }
+}
+
+TEST_CASE("a pixel has the bytes that it has alone, wherever it is") {
+  check_alone<uint8_t>(8, {});
+  check_alone<uint8_t>(8, kBt709Full);
+  check_alone<uint8_t>(8, {0.299, 0.114, {16, 128, 128}, {1e-9, 1e-9, 1e-9}});
+  check_alone<uint16_t>(10, {0.2627, 0.0593, {64, 512, 512}, {876, 896, 896}});
+  check_alone<uint16_t>(16, {0.2627, 0.0593, {4096, 32768, 32768}, {56064, 57344, 57344}});
+}
+
+TEST_CASE("the number of threads changes no byte") {
+  std::mt19937 random(2);
+  Planes<uint8_t> planes(37, 101);
+  for (auto& plane : planes.data) {
+    for (uint8_t& code : plane) code = uint8_t(random());
+  }
+  std::vector<uint8_t> one(37 * 101 * 3), many(one.size());
+  yuv_to_rgb(planes.view(8), {}, {one.data(), 37, 101, 111}, 1);
+  const int before = cv::getNumThreads();
+  for (const int threads : {1, 3, 8}) {
+    cv::setNumThreads(threads);
+    std::fill(many.begin(), many.end(), uint8_t(0xEE));
+    yuv_to_rgb(planes.view(8), {}, {many.data(), 37, 101, 111}, 0);
+    CHECK(many == one);
+  }
+  cv::setNumThreads(before);
 }
 
 TEST_CASE("what makes no sense is refused, and nothing is written") {
