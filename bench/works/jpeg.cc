@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "works/jpeg.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
@@ -47,7 +49,7 @@ struct Encoder {
 
 }  // namespace
 
-DecodedImage decode_jpeg(const std::vector<uint8_t>& file, int least_width, int least_height) {
+void decode_jpeg(const std::vector<uint8_t>& file, int least_width, int least_height, DecodedImage* out) {
   Decoder decoder;
   jpeg_decompress_struct& d = decoder.state;
   jpeg_mem_src(&d, file.data(), static_cast<unsigned long>(file.size()));
@@ -55,22 +57,23 @@ DecodedImage decode_jpeg(const std::vector<uint8_t>& file, int least_width, int 
   d.out_color_space = JCS_RGB;
   if (least_width > 0 && least_height > 0) {
     d.scale_denom = 8;
-    for (d.scale_num = 1; d.scale_num < 8; ++d.scale_num) {
+    for (d.scale_num = 1; d.scale_num < 8; d.scale_num *= 2) {
       jpeg_calc_output_dimensions(&d);
       if (int(d.output_width) >= least_width && int(d.output_height) >= least_height) break;
     }
   }
   jpeg_start_decompress(&d);
-  DecodedImage out;
-  out.width = int(d.output_width);
-  out.height = int(d.output_height);
-  out.rgb.resize(size_t(out.width) * size_t(out.height) * 3);
+  out->width = int(d.output_width);
+  out->height = int(d.output_height);
+  const size_t stride = size_t(out->width) * 3;
+  out->rgb.resize(stride * size_t(out->height));
+  std::array<JSAMPROW, 16> rows;
   while (d.output_scanline < d.output_height) {
-    JSAMPROW row = out.rgb.data() + size_t(d.output_scanline) * size_t(out.width) * 3;
-    jpeg_read_scanlines(&d, &row, 1);
+    const unsigned count = std::min<unsigned>(rows.size(), d.output_height - d.output_scanline);
+    for (unsigned i = 0; i < count; ++i) rows[i] = out->rgb.data() + (d.output_scanline + i) * stride;
+    jpeg_read_scanlines(&d, rows.data(), count);
   }
   jpeg_finish_decompress(&d);
-  return out;
 }
 
 std::vector<uint8_t> encode_jpeg(const std::vector<uint8_t>& rgb, int width, int height, int quality) {

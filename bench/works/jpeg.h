@@ -13,9 +13,10 @@ struct DecodedImage {
   std::vector<uint8_t> rgb;
 };
 
-// With a size above 0: at the smallest eighth of the full size that is not below it. Throws
+// Into `out`, whose memory is used again. With a size above 0: at the smallest of 1/8, 1/4, 1/2 and 1 of the
+// full size that is not below it (libjpeg-turbo has no fast way to the other eighths). Throws
 // std::runtime_error.
-DecodedImage decode_jpeg(const std::vector<uint8_t>& file, int least_width, int least_height);
+void decode_jpeg(const std::vector<uint8_t>& file, int least_width, int least_height, DecodedImage* out);
 std::vector<uint8_t> encode_jpeg(const std::vector<uint8_t>& rgb, int width, int height, int quality);
 
 }  // namespace da3::bench

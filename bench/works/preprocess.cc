@@ -2,15 +2,19 @@
 //
 // Work `preprocess`: pictures to the size of the network, from pixels and from JPEG, several at once.
 //
-//   raw   lib/image (one or two 8-bit steps, as da3preprocess does) against the same two steps by cv::resize
-//   alone; equal
-//         says whether they agree to the bit
-//   jpeg  file in memory to normalised float planes: decoded at full size, and decoded at the smallest of
-//   libjpeg's
-//         scales that is not below the target (not equal to the bit)
+// Case `raw`: lib/image (one or two 8-bit steps, as da3preprocess does) against the same steps by cv::resize.
+// Case `jpeg`: a file in memory to normalised float planes, decoded at full size, and decoded at the smallest
+// of 1/8, 1/4 and 1/2 that is not below the target.
+//
+// `equal` says whether the bytes are those of cv::resize on the picture decoded at full size. Peers in Python
+// get the same picture or file, and as many cores as there are threads.
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
 #include <stdexcept>
@@ -97,65 +101,113 @@ struct Way {
   std::function<void()> one;
   std::string failure = {};
   Row more = Row::object();
+  std::function<double()> milliseconds = {};  // instead of `one`: of all pictures
 };
 
+cv::Mat view_of(const Bytes& rgb, int width, int height) {
+  return {height, width, CV_8UC3, const_cast<uint8_t*>(rgb.data())};
+}
+
+bool equal(const cv::Mat& expected, const Bytes& ours) {
+  return expected.isContinuous() && expected.total() * 3 == ours.size() &&
+         std::memcmp(expected.data, ours.data(), ours.size()) == 0;
+}
+
 std::vector<Way> raw_ways(const Source& source, const Bytes& rgb, const image::ProcessPlan& plan) {
-  const auto mat = [&rgb, source] {
-    return cv::Mat(source.height, source.width, CV_8UC3, const_cast<uint8_t*>(rgb.data()));
-  };
-  const cv::Mat expected = two_steps(mat(), plan);
-  const Bytes ours = by_library(rgb, source.width, source.height, plan);
-  const bool equal = expected.isContinuous() && expected.total() * 3 == ours.size() &&
-                     std::memcmp(expected.data, ours.data(), ours.size()) == 0;
-  return {{"ours",
-           [&rgb, source, plan] { by_library(rgb, source.width, source.height, plan); },
-           {},
-           {{"equal", equal}}},
+  const auto one = [&rgb, source, plan] { return by_library(rgb, source.width, source.height, plan); };
+  const auto mat = [&rgb, source] { return view_of(rgb, source.width, source.height); };
+  return {{"ours", [one] { one(); }, {}, {{"equal", equal(two_steps(mat(), plan), one())}}},
           {"two-step cv2", [mat, plan] { two_steps(mat(), plan); }}};
 }
 
 #ifdef HAVE_JPEG
+// At full size, or reduced as far as the target allows. The memory stays with the thread.
+const DecodedImage& decoded(const Bytes& file, const image::ProcessPlan& plan, bool reduced) {
+  static thread_local DecodedImage image;
+  decode_jpeg(file, reduced ? plan.boundary.width : 0, reduced ? plan.boundary.height : 0, &image);
+  return image;
+}
+
+Bytes from_jpeg(const Bytes& file, const image::ProcessPlan& plan, bool reduced) {
+  const DecodedImage& image = decoded(file, plan, reduced);
+  const auto small = image::plan_process_size({image.width, image.height},
+                                              std::max(plan.boundary.width, plan.boundary.height),
+                                              image::ProcessResMethod::upper_bound_resize);
+  if (small.final != plan.final) throw std::runtime_error("the reduced picture ends at another size");
+  return by_library(image.rgb, image.width, image.height, small);
+}
+
+// As a float array, then normalised, then transposed: the steps of the Python way.
+void tensor_by_opencv(const cv::Mat& rgb) {
+  cv::Mat floats;
+  rgb.convertTo(floats, CV_32FC3, 1.0 / 255);
+  cv::subtract(floats, cv::Scalar(0.485, 0.456, 0.406), floats);
+  cv::divide(floats, cv::Scalar(0.229, 0.224, 0.225), floats);
+  std::vector<cv::Mat> planes;
+  cv::split(floats, planes);
+}
+
 std::vector<Way> jpeg_ways(const Bytes& file, const image::ProcessPlan& plan) {
-  const int pixels = plan.final.width * plan.final.height;
-  const auto one = [=, &file](bool reduced) {
-    const DecodedImage decoded =
-        decode_jpeg(file, reduced ? plan.boundary.width : 0, reduced ? plan.boundary.height : 0);
-    const auto small = image::plan_process_size({decoded.width, decoded.height},
-                                                std::max(plan.boundary.width, plan.boundary.height),
-                                                image::ProcessResMethod::upper_bound_resize);
-    const Bytes out = by_library(decoded.rgb, decoded.width, decoded.height, small);
-    if (int(out.size()) != 3 * pixels) throw std::runtime_error("the reduced picture ends at another size");
-    to_tensor(out.data(), pixels);
+  const auto by_opencv = [=, &file] {
+    const DecodedImage& image = decoded(file, plan, false);
+    return two_steps(view_of(image.rgb, image.width, image.height), plan);
   };
-  return {{"ours", [one] { one(false); }, {}, {{"equal", true}}},
-          {"ours, reduced scale", [one] { one(true); }, {}, {{"equal", false}}},
-          {"decode, two-step cv2, tensor", [=, &file] {
-             const DecodedImage d = decode_jpeg(file, 0, 0);
-             const cv::Mat in(d.height, d.width, CV_8UC3, const_cast<uint8_t*>(d.rgb.data()));
-             const cv::Mat out = two_steps(in, plan);
-             // As a float array, then normalised, then transposed: the steps of the Python way.
-             cv::Mat floats;
-             out.convertTo(floats, CV_32FC3, 1.0 / 255);
-             cv::subtract(floats, cv::Scalar(0.485, 0.456, 0.406), floats);
-             cv::divide(floats, cv::Scalar(0.229, 0.224, 0.225), floats);
-             std::vector<cv::Mat> planes;
-             cv::split(floats, planes);
-           }}};
+  const auto ours = [=, &file](const char* name, bool reduced) -> Way {
+    const auto one = [=, &file] {
+      to_tensor(from_jpeg(file, plan, reduced).data(), plan.final.width * plan.final.height);
+    };
+    return {name, one, {}, {{"equal", equal(by_opencv(), from_jpeg(file, plan, reduced))}}};
+  };
+  return {ours("ours", false), ours("ours, reduced scale", true), {"decode, two-step cv2, tensor", [=] {
+                                                                     tensor_by_opencv(by_opencv());
+                                                                   }}};
 }
 #endif
 
-// The Python way of the published benchmark: PIL and cv2 in a thread pool.
-Way python_way(const Options& o, const std::string& what, const Source& source, int threads,
-               std::shared_ptr<Worker>* keep) {
-  Way way{"Python, PIL and cv2, " + std::to_string(threads) + " workers", {}};
+// What the peers read.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const Bytes& bytes) {
+    path_ = std::filesystem::temp_directory_path() / ("da3-bench-" + std::to_string(getpid()) + ".picture");
+    std::ofstream out(path_, std::ios::binary);
+    out.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+    if (!out.flush()) throw std::runtime_error("cannot write " + path_.string());
+  }
+  ~TemporaryFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct Case {
+  const char* kind;  // raw or jpeg
+  const Source& source;
+  const Bytes& bytes;
+  int threads, count;
+};
+
+// The Python ways of the published benchmarks, in a thread pool: the product's, with PIL and cv2, and for
+// files that with PIL alone.
+Way python_way(const Options& o, const Case& c, const std::string& what, std::shared_ptr<Worker>* keep) {
+  // Twelve workers were found best for files, on any number of cores.
+  const int workers = c.kind == std::string("jpeg") ? 12 : c.threads;
+  Way way{"Python, " + what + ", " + std::to_string(workers) + (workers == 1 ? " worker" : " workers"), {}};
   if (o.python.empty()) {
     way.failure = "no --python given";
     return way;
   }
   try {
+    const TemporaryFile file(c.bytes);
     auto worker = std::make_shared<Worker>(
-        Worker::spawn({o.python, DA3_BENCH_SCRIPTS "/preprocess_peer.py", what, std::to_string(source.width),
-                       std::to_string(source.height), std::to_string(threads)}));
+        Worker::spawn({o.python, DA3_BENCH_SCRIPTS "/preprocess_peer.py", c.kind, what, file.path(),
+                       std::to_string(c.source.width), std::to_string(c.source.height),
+                       std::to_string(workers), std::to_string(c.threads)}));
     worker->hear(120);
     *keep = worker;
   } catch (const std::exception& e) {
@@ -164,28 +216,32 @@ Way python_way(const Options& o, const std::string& what, const Source& source, 
   return way;
 }
 
-void measure_ways(Context& context, const std::string& kind, const Source& source, std::vector<Way> ways,
-                  int threads, int count) {
-  std::shared_ptr<Worker> python;
-  // The published benchmark found twelve workers best for files, on any number of cores.
-  ways.push_back(python_way(context.options, kind, source, kind == "jpeg" ? 12 : threads, &python));
+void measure_ways(Context& context, const Case& c, std::vector<Way> ways) {
+  std::vector<std::string> peers = {"PIL and cv2"};
+  if (c.kind == std::string("jpeg")) peers.push_back("PIL");
+  for (const std::string& peer : peers) {
+    std::shared_ptr<Worker> python;
+    Way way = python_way(context.options, c, peer, &python);
+    if (python)
+      way.milliseconds = [python, c] {
+        return python->ask({{"do", "run"}, {"count", c.count}}).at("ms").get<double>();
+      };
+    ways.push_back(std::move(way));
+  }
   std::vector<Turn> turns;
   for (const Way& way : ways) {
     Turn turn;
     turn.failure = way.failure;
-    const auto one = way.one;
-    if (one)
-      turn.once = [=] { return many(threads, count, one); };
-    else if (python)
-      turn.once = [=] { return python->ask({{"do", "run"}, {"count", count}}).at("ms").get<double>(); };
+    turn.once = way.milliseconds;
+    if (way.one) turn.once = [one = way.one, c] { return many(c.threads, c.count, one); };
     turns.push_back(std::move(turn));
   }
   run_in_turn(turns, context.plan(15, 20));
   for (size_t i = 0; i < turns.size(); ++i) {
-    Row row = {{"work", "preprocess"}, {"peer", ways[i].name}, {"case", kind},
-               {"size", source.name},  {"threads", threads},   {"batch", count}};
+    Row row = {{"work", "preprocess"},  {"peer", ways[i].name}, {"case", c.kind},
+               {"size", c.source.name}, {"threads", c.threads}, {"batch", c.count}};
     add_times(turns[i], &row);
-    if (row.contains("median_ms")) row["images_per_s"] = 1000.0 * count / row["median_ms"].get<double>();
+    if (row.contains("median_ms")) row["images_per_s"] = 1000.0 * c.count / row["median_ms"].get<double>();
     for (const auto& [key, value] : ways[i].more.items()) row[key] = value;
     context.add(row);
   }
@@ -211,9 +267,9 @@ void run(Context& context) {
 #endif
     for (const int64_t t : threads) {
       const int count = o.quick ? 4 : int(4 * t);
-      measure_ways(context, "raw", source, raw_ways(source, rgb, plan), int(t), count);
+      measure_ways(context, {"raw", source, rgb, int(t), count}, raw_ways(source, rgb, plan));
 #ifdef HAVE_JPEG
-      measure_ways(context, "jpeg", source, jpeg_ways(file, plan), int(t), count);
+      measure_ways(context, {"jpeg", source, file, int(t), count}, jpeg_ways(file, plan));
 #else
       context.add({{"work", "preprocess"},
                    {"case", "jpeg"},
