@@ -115,6 +115,8 @@ TEST_CASE("int8: every kernel gives the same bits") {
     CHECK(run<uint16_t>(layer, rows) == run<uint16_t>(layer, rows, most));
     const Limited limited(most);
     CHECK(run(layer, rows_of(x, 77, 150)) == run(layer, rows));  // rows quantised by another kernel
+    const Int8Linear other(w.data(), b.data(), 200, 150);        // and weights
+    CHECK(run(other, rows, kAll) == run(layer, rows));
   }
 }
 

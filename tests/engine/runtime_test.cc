@@ -5,9 +5,13 @@
 #include <ATen/Parallel.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <future>
+#include <stdexcept>
+#include <thread>
 
+#include "engine/kernels/flash_attention.h"
 #include "engine/network/block.h"
 #include "engine/runtime/cpu_allocator.h"
 #include "engine/runtime/device.h"
@@ -16,6 +20,7 @@
 #include "engine/runtime/pass_memory.h"
 #include "engine/runtime/plan.h"
 #include "engine/runtime/scoped_math.h"
+#include "instruction_sets.h"
 #include "tiny_model.h"
 
 using namespace da3;
@@ -109,6 +114,35 @@ TEST_SUITE("plan") {
     CHECK(asked_for(wish(DA3_PRECISION_FP32, DA3_ATTENTION_PLAIN)) == 0);
   }
 
+  TEST_CASE("attention is not measured where a kernel of our own runs") {
+    const ModelConfig config = builtin_config("da3-small");
+    REQUIRE(config.backbone.width == 64 * config.backbone.heads);
+    for (const Da3Precision precision : {DA3_PRECISION_FP32, DA3_PRECISION_BF16, DA3_PRECISION_INT8}) {
+      Questions questions;
+      const Plan plan =
+          make_plan(config, "plan-own", at::kCPU, wish(precision, DA3_ATTENTION_AUTO), questions.answer());
+      if (!kernels::FlashAttention<float>::available()) continue;
+      CHECK(questions.asked == 0);
+      CHECK(plan.attention == DA3_ATTENTION_FUSED);
+      CHECK(plan.text.find("attention fused (a kernel of our own)") != std::string::npos);
+      const Plan asked = make_plan(config, "plan-own", at::kCPU, wish(precision, DA3_ATTENTION_PLAIN));
+      CHECK(asked.attention == DA3_ATTENTION_PLAIN);
+    }
+    // On other processors, and for heads of another width, there is none.
+    Questions questions;
+    const ModelConfig narrow = tiny_config(tiny_any_view());
+    make_plan(narrow, "plan-own", at::kCPU, wish(DA3_PRECISION_FP32, DA3_ATTENTION_AUTO), questions.answer());
+    const size_t candidates = make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU)).attentions.size();
+    CHECK(questions.asked == (candidates > 1 ? int(candidates) : 0));
+    const Limited limited(kernels::Instructions::none);
+    Questions again;
+    ModelConfig small = config;
+    small.process_res = 28;  // a short measurement
+    const Plan plan =
+        make_plan(small, "plan-none", at::kCPU, wish(DA3_PRECISION_FP32, DA3_ATTENTION_AUTO), again.answer());
+    CHECK(plan.text.find("of our own") == std::string::npos);
+  }
+
   TEST_CASE("can be given up between two candidates, and is then measured by the next one") {
     const ModelConfig config = tiny_config(tiny_any_view());
     const Wish free = wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO);
@@ -158,6 +192,66 @@ TEST_SUITE("plan") {
           DA3_ERROR_CANCELLED);
     go.set_value();
     CHECK(!slow.get().text.empty());
+  }
+}
+
+namespace {
+
+// A model in a file, loaded by so many threads.
+struct Loading {
+  explicit Loading(int threads) : before(at::get_num_threads()) { at::set_num_threads(threads); }
+  ~Loading() { at::set_num_threads(before); }
+  std::shared_ptr<const Model> load(const Progress& progress = {}, const Cancelled& cancelled = {}) {
+    const TempDir temp;
+    temp.write("config.json", tiny_any_view().dump());
+    const auto file =
+        temp.write("model.safetensors", file_of(synthetic_tensors(tiny_config(tiny_any_view()))));
+    return load_model(resolve_model(file, "cpu", wish(DA3_PRECISION_FP32, DA3_ATTENTION_PLAIN)), {}, progress,
+                      cancelled);
+  }
+  const int before;
+};
+
+}  // namespace
+
+TEST_SUITE("loading") {
+  TEST_CASE("by several threads: the caller alone hears how far it is, and is asked") {
+    const auto here = std::this_thread::get_id();
+    for (const int threads : {1, 2, 4}) {
+      std::vector<double> parts;
+      std::atomic<int> elsewhere{0}, asked{0};
+      const auto model = Loading(threads).load(
+          [&](double part) {
+            elsewhere += std::this_thread::get_id() != here;
+            parts.push_back(part);
+          },
+          [&] {
+            elsewhere += std::this_thread::get_id() != here;
+            ++asked;
+            return false;
+          });
+      CHECK(model->network != nullptr);
+      CHECK(elsewhere == 0);
+      CHECK(asked > 0);
+      REQUIRE(!parts.empty());
+      CHECK(std::is_sorted(parts.begin(), parts.end()));
+      CHECK(parts.front() > 0);
+      CHECK(parts.back() < 1);
+    }
+  }
+
+  TEST_CASE("by several threads can be given up at any question") {
+    for (const int last : {1, 2, 5, 10}) {
+      std::atomic<int> asked{0};
+      const Refusal r = refusal_of([&] { Loading(3).load({}, [&] { return ++asked >= last; }); });
+      CHECK(r.code == DA3_ERROR_CANCELLED);
+      CHECK(!r.message.empty());
+      CHECK(asked == last);
+    }
+  }
+
+  TEST_CASE("an exception of the caller's own ends it") {
+    CHECK_THROWS_WITH(Loading(3).load([](double) { throw std::runtime_error("no more"); }), "no more");
   }
 }
 

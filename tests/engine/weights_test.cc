@@ -4,9 +4,13 @@
 // copy.
 #include "engine/network/weights.h"
 
+#include <ATen/Parallel.h>
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <stdexcept>
+#include <thread>
 
 #include "engine/network/ops.h"
 #include "tiny_model.h"
@@ -118,6 +122,27 @@ struct Recorder : WeightSource {
   std::vector<std::string> declared;
 };
 
+// So many threads for LibTorch; afterwards as many as before.
+class Threads {
+ public:
+  explicit Threads(int count) : before_(at::get_num_threads()) { at::set_num_threads(count); }
+  ~Threads() { at::set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  const int before_;
+};
+
+// A source of nothing, for parts that ask nothing.
+struct Silent : WeightSource {
+  explicit Silent(bool by_several) : several(by_several) {}
+  Tensor take(const std::string&, const std::vector<int64_t>&) override { return {}; }
+  void declare(const std::string&, const std::vector<int64_t>&) override {}
+  bool concurrent() const override { return several; }
+  bool several;
+};
+
 bool is_laid_out(const std::string& key) {
   for (const char* part : {".attn.qkv.", ".attn.proj.", ".mlp.", ".ls1.", ".ls2.", ".pose_branch.",
                            ".cam_dec.", ".projects.", ".resize_layers.", ".scratch.", ".patch_embed."})
@@ -210,6 +235,107 @@ TEST_SUITE("a complete file") {
     const std::string key = "model.cam_dec.fc_t.weight";
     t[key] = store(weights.take(key, t.at(key).shape).to(at::kDouble));
     CHECK(same_bits(run_file(file_of(t)), expected()));
+  }
+}
+
+TEST_SUITE("parts of a network") {
+  TEST_CASE("are all built, each once; in order where the source wants it so") {
+    for (const int threads : {1, 2, 5})
+      for (const int64_t count : {0, 1, 2, 3, 40}) {
+        CAPTURE(threads);
+        CAPTURE(count);
+        const Threads these(threads);
+        std::vector<std::atomic<int>> built(static_cast<size_t>(count));
+        build_each(Silent(true), count, [&](int64_t i) { ++built.at(size_t(i)); });
+        CHECK(std::all_of(built.begin(), built.end(), [](const auto& n) { return n == 1; }));
+        std::vector<int64_t> order, expected(static_cast<size_t>(count));
+        for (int64_t i = 0; i < count; ++i) expected[size_t(i)] = i;
+        build_each(Silent(false), count, [&](int64_t i) { order.push_back(i); });
+        CHECK(order == expected);
+      }
+  }
+
+  TEST_CASE("within a part they are built on its thread") {
+    const Threads three(3);
+    std::atomic<int> elsewhere{0};
+    build_each(Silent(true), 6, [&](int64_t) {
+      const auto here = std::this_thread::get_id();
+      build_each(Silent(true), 4, [&](int64_t) { elsewhere += std::this_thread::get_id() != here; });
+    });
+    CHECK(elsewhere == 0);
+  }
+
+  TEST_CASE("an exception of any part is the caller's, and no other part begins") {
+    for (const int threads : {1, 3}) {
+      const Threads these(threads);
+      std::atomic<int> begun{0};
+      CHECK_THROWS_WITH(build_each(Silent(true), 1000,
+                                   [&](int64_t i) {
+                                     ++begun;
+                                     if (i > 1) throw std::runtime_error("from the third on");
+                                   }),
+                        "from the third on");
+      CHECK(begun > 2);
+      CHECK(begun <= 2 + threads);  // each thread may have been about to begin one
+    }
+  }
+
+  TEST_CASE("take their scratch out of the same memory, type by type") {
+    std::vector<const void*> floats, others;
+    build_each(Silent(false), 3, [&](int64_t) {
+      const Tensor large = scratch({64, 8}, at::kFloat), other = scratch({100}, at::kBFloat16);
+      CHECK((large.scalar_type() == at::kFloat));
+      CHECK((large.sizes() == at::IntArrayRef({64, 8})));
+      CHECK((other.scalar_type() == at::kBFloat16));
+      CHECK(scratch({3, 5}, at::kFloat).data_ptr() == large.data_ptr());
+      floats.push_back(large.data_ptr());
+      others.push_back(other.data_ptr());
+    });
+    CHECK(std::count(floats.begin(), floats.end(), floats.front()) == 3);
+    CHECK(std::count(others.begin(), others.end(), others.front()) == 3);
+    CHECK(floats.front() != others.front());
+  }
+
+  TEST_CASE("get new scratch when it does not fit, for another type and outside") {
+    build_each(Silent(false), 1, [&](int64_t) {
+      const Tensor small = scratch({8}, at::kFloat).fill_(1), large = scratch({9000}, at::kFloat).fill_(2);
+      CHECK(small.sum().item<float>() == 8);  // still there for who holds it
+      CHECK(scratch({8}, at::kFloat).data_ptr() == large.data_ptr());
+      const Tensor a = scratch({4}, at::kDouble), b = scratch({4}, at::kDouble);
+      CHECK((a.scalar_type() == at::kDouble));
+      CHECK(a.data_ptr() != b.data_ptr());
+    });
+    const Tensor a = scratch({4}, at::kFloat), b = scratch({4}, at::kFloat);
+    CHECK(a.data_ptr() != b.data_ptr());
+    CHECK(a.numel() == 4);
+  }
+
+  TEST_CASE("built by several threads they compute the same bits, and say what is missing") {
+    const TempDir temp;
+    for (const json& d : {tiny_any_view(), tiny_mono(), tiny_nested()}) {
+      const ModelConfig config = tiny_config(d);
+      const auto checkpoint = opened(temp, file_of(synthetic_tensors(config)));
+      for (const auto compute : {at::kFloat, at::kBFloat16})
+        for (const bool int8 : {false, true}) {
+          Placement placement;
+          placement.compute = compute;
+          placement.int8 = int8;
+          const auto built_by = [&](int threads) {
+            CheckpointWeights weights(checkpoint);
+            const Threads these(threads);
+            return make_network(config, weights, placement);
+          };
+          const Tensor expected = run(*built_by(1));
+          for (const int threads : {2, 3}) CHECK(same_bits(run(*built_by(threads)), expected));
+        }
+    }
+    StoredTensors t = tiny_tensors();
+    t.erase("model.backbone.pretrained.blocks.5.mlp.fc2.weight");
+    CheckpointWeights weights(opened(temp, file_of(t)));
+    const Threads three(3);
+    const Refusal r = refusal_of([&] { make_network(tiny_config(tiny_any_view()), weights, {}); });
+    CHECK(r.code == DA3_ERROR_WRONG_TYPE);
+    CHECK(r.says("blocks.5.mlp.fc2.weight"));
   }
 }
 

@@ -281,10 +281,6 @@ float plain_largest(const T* values, int64_t count) {
   return finite ? largest : std::numeric_limits<float>::quiet_NaN();
 }
 
-int quantise(float value, float inverse) {
-  return int(std::clamp(std::nearbyint(value * inverse), -127.0f, 127.0f));
-}
-
 template <typename T>
 int32_t plain_quantise(const T* x, int64_t count, float inverse, int8_t* to) {
   int32_t sum = 0;
@@ -296,6 +292,18 @@ int32_t plain_quantise(const T* x, int64_t count, float inverse, int8_t* to) {
     sum += q;
   }
   return sum;
+}
+
+// Quantises a row; returns its scale, which is 0 for a row that counts as zeros and NaN for one that is not
+// finite: nothing is written then.
+template <typename T>
+float quantise(const T* x, int64_t count, int8_t* to, int32_t* sum) {
+  const bool vnni = has_avx512_vnni();
+  const float scale = scale_of(vnni ? vnni_largest(x, count) : plain_largest(x, count));
+  if (!(scale > 0)) return scale;
+  const float inverse = 1.0f / scale;
+  *sum = vnni ? vnni_quantise(x, count, inverse, to) : plain_quantise(x, count, inverse, to);
+  return scale;
 }
 
 }  // namespace
@@ -314,18 +322,11 @@ Int8Rows::Int8Rows(int64_t rows, int64_t width, void* memory)
 
 template <typename T>
 void Int8Rows::quantise_row(int64_t m, const T* x) {
-  const bool vnni = has_avx512_vnni();
-  const float scale = scale_of(vnni ? vnni_largest(x, width_) : plain_largest(x, width_));
   int8_t* to = values_ + m * stride_;
-  scales_[m] = scale;
   std::fill(to + width_, to + stride_, int8_t(0));
-  if (!(scale > 0)) {
-    std::fill_n(to, width_, int8_t(0));
-    sums_[m] = 0;
-    return;
-  }
-  const float inverse = 1.0f / scale;
-  sums_[m] = vnni ? vnni_quantise(x, width_, inverse, to) : plain_quantise(x, width_, inverse, to);
+  sums_[m] = 0;
+  scales_[m] = quantise(x, width_, to, &sums_[m]);
+  if (!(scales_[m] > 0)) std::fill_n(to, width_, int8_t(0));
 }
 
 void Int8Rows::set_row(int64_t m, const float* x) {
@@ -336,6 +337,22 @@ void Int8Rows::set_row(int64_t m, const uint16_t* x) {
   quantise_row(m, x);
 }
 
+namespace {
+
+// Rows of a panel, group by group; unsigned, with the offset that only turns the highest bit.
+void put_panel(const int8_t* rows, int64_t depth, uint8_t* to) {
+  static_assert(kOffset == 0x80 && kGroup == sizeof(uint32_t));
+  for (int64_t g = 0; g < depth; ++g)
+    for (int64_t n = 0; n < kPanel; ++n, to += kGroup) {
+      uint32_t group;
+      std::memcpy(&group, rows + (n * depth + g) * kGroup, kGroup);
+      group ^= 0x80808080u;
+      std::memcpy(to, &group, kGroup);
+    }
+}
+
+}  // namespace
+
 Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int64_t in)
     : out_(out), in_(in), depth_(round_up(in, kGroup) / kGroup) {
   if (out < 1 || in < 1 || in > kMostInputs)
@@ -343,20 +360,22 @@ Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int6
                                 std::to_string(in) + ", and at least one output, not " + std::to_string(out) +
                                 ".");
   const int64_t panels = round_up(out, kPanel) / kPanel;
-  weights_.assign(size_t(panels * depth_ * kPanel * kGroup), uint8_t(kOffset));
+  weights_.resize(size_t(panels * depth_ * kPanel * kGroup));
   scales_.assign(size_t(panels * kPanel), 0.0f);
   bias_.assign(size_t(panels * kPanel), 0.0f);
-  for (int64_t n = 0; n < out; ++n) {
-    const float* row = weight + n * in;
-    const float scale = scale_of(plain_largest(row, in));
-    if (std::isnan(scale))
-      throw std::invalid_argument("A weight of output " + std::to_string(n) + " is not finite.");
-    scales_[size_t(n)] = scale;
-    if (bias) bias_[size_t(n)] = bias[n];
-    if (scale == 0) continue;
-    uint8_t* to = weights_.data() + (n / kPanel) * depth_ * kPanel * kGroup + (n % kPanel) * kGroup;
-    for (int64_t k = 0; k < in; ++k)
-      to[(k / kGroup) * kPanel * kGroup + k % kGroup] = uint8_t(quantise(row[k], 1.0f / scale) + kOffset);
+  if (bias) std::copy_n(bias, out, bias_.begin());
+  const int64_t width = depth_ * kGroup;
+  std::vector<int8_t> rows(size_t(kPanel * width));
+  for (int64_t first = 0; first < out; first += kPanel) {
+    std::fill(rows.begin(), rows.end(), int8_t(0));
+    for (int64_t n = first; n < std::min(out, first + kPanel); ++n) {
+      int32_t sum = 0;
+      const float scale = quantise(weight + n * in, in, rows.data() + (n - first) * width, &sum);
+      if (std::isnan(scale))
+        throw std::invalid_argument("A weight of output " + std::to_string(n) + " is not finite.");
+      scales_[size_t(n)] = scale;
+    }
+    put_panel(rows.data(), depth_, weights_.data() + first * width);
   }
 }
 

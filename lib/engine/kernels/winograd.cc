@@ -21,8 +21,13 @@ constexpr int64_t kRows = 12;   // tiles multiplied together
 constexpr int64_t kBlockFloats = int64_t(112)
                                  << 10;  // transformed inputs of a block: they stay in a core's cache
 
-// Transformed weights of one filter: G g G^T.
-void transform_filter(const float* g, double out[kPoints]) {
+// What the nine weights of a filter count for in its transform G g G^T.
+struct FilterTransform {
+  double factors[kPoints][9];
+  FilterTransform();
+};
+
+FilterTransform::FilterTransform() {
   const double a = std::sqrt(0.5), b = std::sqrt(2.0);
   const double rows[kPatch][3] = {{1, 0, 0},
                                   {-1 / 1.5, -a / 1.5, -0.5 / 1.5},
@@ -30,13 +35,8 @@ void transform_filter(const float* g, double out[kPoints]) {
                                   {1 / 6.0, b / 6, 2 / 6.0},
                                   {1 / 6.0, -b / 6, 2 / 6.0},
                                   {0, 0, 1}};
-  for (int64_t i = 0; i < kPatch; ++i)
-    for (int64_t j = 0; j < kPatch; ++j) {
-      double sum = 0;
-      for (int y = 0; y < 3; ++y)
-        for (int x = 0; x < 3; ++x) sum += rows[i][y] * rows[j][x] * double(g[3 * y + x]);
-      out[i * kPatch + j] = sum;
-    }
+  for (int64_t p = 0; p < kPoints; ++p)
+    for (int64_t t = 0; t < 9; ++t) factors[p][t] = rows[p / kPatch][t / 3] * rows[p % kPatch][t % 3];
 }
 
 // Where a tile lies: its item and its first output.
@@ -92,6 +92,26 @@ DA3_AVX512_INLINE void transform_outputs(const __m512 m[kPatch], __m512 y[kTile]
   y[1] = _mm512_fmadd_ps(a, d1, _mm512_mul_ps(b, d2));
   y[2] = _mm512_fmadd_ps(_mm512_set1_ps(0.5f), s1, _mm512_mul_ps(_mm512_set1_ps(2.0f), s2));
   y[3] = _mm512_add_ps(_mm512_fmadd_ps(a3, d1, _mm512_mul_ps(b3, d2)), m[5]);
+}
+
+// Transforms filters that lie side by side, w[weight of a filter][filter]: a panel for each point.
+DA3_AVX512 void transform_filters(const FilterTransform& transform, const double (*w)[kPanel], float* to,
+                                  int64_t point_stride) {
+  for (int64_t p = 0; p < kPoints; ++p) {
+    const double* const factors = transform.factors[p];
+    __m512d sums[kPanel / 8];
+#pragma GCC unroll 4
+    for (int64_t n = 0; n < kPanel / 8; ++n) sums[n] = _mm512_setzero_pd();
+    for (int64_t t = 0; t < 9; ++t) {
+      const __m512d factor = _mm512_set1_pd(factors[t]);
+#pragma GCC unroll 4
+      for (int64_t n = 0; n < kPanel / 8; ++n)
+        sums[n] = _mm512_add_pd(sums[n], _mm512_mul_pd(factor, _mm512_loadu_pd(w[t] + 8 * n)));
+    }
+#pragma GCC unroll 4
+    for (int64_t n = 0; n < kPanel / 8; ++n)
+      _mm256_storeu_ps(to + p * point_stride + 8 * n, _mm512_maskz_cvtpd_ps(0xff, sums[n]));
+  }
 }
 
 // The tile's 6x6 pixels of all channels, transformed, to v[point * stride + channel].
@@ -221,13 +241,19 @@ WinogradConv::WinogradConv(const float* weight, const float* bias, int64_t out, 
                                 std::to_string(out) + " channels.");
   if (bias) std::copy_n(bias, out, bias_.begin());
   weights_.resize(size_t(kPoints * in * out));
-  for (int64_t n = 0; n < out; ++n)
+#if defined(__x86_64__)
+  static const FilterTransform transform;
+  double side_by_side[9][kPanel];
+  for (int64_t first = 0; first < out; first += kPanel)
     for (int64_t c = 0; c < in; ++c) {
-      double points[kPoints];
-      transform_filter(weight + (n * in + c) * 9, points);
-      float* const panel = weights_.data() + n / kPanel * kPoints * in * kPanel + c * kPanel + n % kPanel;
-      for (int64_t p = 0; p < kPoints; ++p) panel[p * in * kPanel] = float(points[p]);
+      for (int64_t n = 0; n < kPanel; ++n)
+        for (int64_t t = 0; t < 9; ++t) side_by_side[t][n] = weight[((first + n) * in + c) * 9 + t];
+      transform_filters(transform, side_by_side, weights_.data() + (first * kPoints * in + c * kPanel),
+                        in * kPanel);
     }
+#else
+  (void)weight;
+#endif
 }
 
 template <typename T>

@@ -2,7 +2,9 @@
 #include "engine/network/backbone.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace da3 {
 namespace {
@@ -27,15 +29,17 @@ Backbone::Backbone(const Scope& scope, const BackboneConfig& config) : config_(c
     patch_type_ = patch_weight_.scalar_type();
     patch_weight_ = patch_bias_ = Tensor();
   }
-  for (int i = 0; i < config.depth; ++i) {
+  std::vector<std::optional<Block>> blocks(static_cast<size_t>(config.depth));
+  build_each(s.source(), config.depth, [&](int64_t i) {
     BlockShape shape;
     shape.width = c;
     shape.heads = config.heads;
     shape.ffn_hidden = config.ffn_hidden;
     shape.swiglu = config.swiglu;
     shape.qk_norm = config.alt_start >= 0 && i >= config.alt_start;
-    blocks_.emplace_back(s / "blocks" / i, shape);
-  }
+    blocks[size_t(i)].emplace(s / "blocks" / int(i), shape);
+  });
+  for (std::optional<Block>& block : blocks) blocks_.push_back(std::move(*block));
   norm_ = LayerNorm(s / "norm", c, 1e-5);
 }
 

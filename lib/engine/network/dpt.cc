@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
 
 namespace da3 {
 namespace {
@@ -99,17 +101,21 @@ Tensor FusionChain::forward(const std::array<Tensor, 4>& levels, bool keep, cons
 DptTrunk::DptTrunk(const Scope& head, int64_t token_width, const HeadConfig& config, bool with_norm,
                    bool with_uv)
     : with_norm_(with_norm), with_uv_(with_uv) {
-  if (with_norm) norm_ = LayerNorm(head / "norm", token_width, 1e-5);
   const auto& o = config.out_channels;
-  for (int k = 0; k < 4; ++k) {
-    projects_[size_t(k)] = Conv2d(head / "projects" / k, token_width, o[size_t(k)], 1);
-    layer_rn_[size_t(k)] =
-        Conv2d(head / "scratch" / ("layer" + std::to_string(k + 1) + "_rn"), o[size_t(k)], config.features, 3,
-               1, /*with_bias=*/false, k < 2 ? MapSize::large : MapSize::small);
-  }
-  up4_ = UpConv2d(head / "resize_layers" / 0, o[0], 4);
-  up2_ = UpConv2d(head / "resize_layers" / 1, o[1], 2);
-  down_ = Conv2d(head / "resize_layers" / 3, o[3], o[3], 3, 2);
+  const auto most = [&] {
+    if (with_norm) norm_ = LayerNorm(head / "norm", token_width, 1e-5);
+    for (int k = 0; k < 4; ++k) {
+      projects_[size_t(k)] = Conv2d(head / "projects" / k, token_width, o[size_t(k)], 1);
+      layer_rn_[size_t(k)] =
+          Conv2d(head / "scratch" / ("layer" + std::to_string(k + 1) + "_rn"), o[size_t(k)], config.features,
+                 3, 1, /*with_bias=*/false, k < 2 ? MapSize::large : MapSize::small);
+    }
+    up4_ = UpConv2d(head / "resize_layers" / 0, o[0], 4);
+    up2_ = UpConv2d(head / "resize_layers" / 1, o[1], 2);
+  };
+  // The last layer takes as long as all others together.
+  const auto last = [&] { down_ = Conv2d(head / "resize_layers" / 3, o[3], o[3], 3, 2); };
+  build_each(head.source(), 2, [&](int64_t part) { part == 0 ? most() : last(); });
 }
 
 std::array<Tensor, 4> DptTrunk::forward(const std::array<Tensor, 4>& tokens, const ImageShape& image,
@@ -177,11 +183,17 @@ std::vector<Tensor> run_output_branches(const Tensor& map, const ImageShape& ima
 }
 
 DualDptHead::DualDptHead(const Scope& scope, int64_t token_width, const HeadConfig& config)
-    : trunk_(scope, token_width, config, /*with_norm=*/true, /*with_uv=*/true),
-      fusion_(scope / "scratch", config.features, "", true),
-      fusion_aux_(scope / "scratch", config.features, "_aux", false) {
+    : trunk_(scope, token_width, config, /*with_norm=*/true, /*with_uv=*/true) {
   const Scope s = scope / "scratch";
-  const int64_t f = config.features, half = f / 2;
+  const std::function<void()> parts[] = {
+      [&] { fusion_ = FusionChain(s, config.features, "", true); },
+      [&] { fusion_aux_ = FusionChain(s, config.features, "_aux", false); },
+      [&] { build_outputs(s, config.features); }};
+  build_each(scope.source(), std::ssize(parts), [&](int64_t i) { parts[i](); });
+}
+
+void DualDptHead::build_outputs(const Scope& s, int64_t f) {
+  const int64_t half = f / 2;
   output_conv1_ = Conv2d(s / "output_conv1", f, half, 3, 1, true, MapSize::large);
   output_conv2_0_ = Conv2d(s / "output_conv2" / 0, half, 32, 3, 1, true, MapSize::large);
   output_conv2_2_ = LastConv(s / "output_conv2" / 2, 32, 2);

@@ -63,6 +63,7 @@ class ResidualUnit {
 // Four fusion blocks, coarse to fine.
 class FusionChain {
  public:
+  FusionChain() = default;
   // large: whether the finer maps are worth more memory (MapSize).
   FusionChain(const Scope& scratch, int64_t width, const std::string& suffix, bool large);
   // levels: r1..r4, fine to coarse; may be overwritten unless they are kept. Result: [N, F, h1, w1], still to
@@ -130,6 +131,8 @@ class DualDptHead {
                    const Tracer& trace, DepthMaps* out) const;
   void ray_branch(const std::array<Tensor, 4>& levels, const ImageShape& image, const Tracer& trace,
                   DepthMaps* out) const;
+  // The layers behind the fusion.
+  void build_outputs(const Scope& scratch, int64_t features);
 
   DptTrunk trunk_;
   FusionChain fusion_, fusion_aux_;

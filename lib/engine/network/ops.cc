@@ -7,9 +7,24 @@ namespace da3 {
 
 namespace {
 
-// 8-bit weights are rounded once, from float32.
+// Whether the layer lays its weights out, unless they are trained.
+bool lays_out(const Placement& p) {
+  return p.int8 || (p.prepack && p.device.is_cpu());
+}
+
+// What is laid out is converted on the way; 8-bit weights are rounded once, from float32.
 Tensor take(const Scope& s, const char* name, const std::vector<int64_t>& shape) {
-  return s.placement().int8 ? s.take(name, shape) : s.take_compute(name, shape);
+  return lays_out(s.placement()) ? s.take(name, shape) : s.take_compute(name, shape);
+}
+
+// float32 `t` in `type` and then times `scale`, which may be undefined. As scratch() gives it: valid until
+// the next one, and perhaps `t` itself.
+Tensor scaled(const Tensor& t, const Tensor& scale, at::ScalarType type) {
+  Tensor out = type == at::kFloat ? t : scratch(t.sizes(), type).copy_(t);
+  if (!scale.defined()) return out;
+  Tensor product = scratch(t.sizes(), at::kFloat);
+  if (type == at::kFloat) return at::mul_out(product, t, scale);
+  return out.copy_(product.copy_(out).mul_(scale));
 }
 
 }  // namespace
@@ -27,24 +42,25 @@ bool Linear::trained() const {
 }
 
 void Linear::pack(const Placement& placement) {
-  const bool prepack = placement.prepack;
   if (!weight_.defined()) return;  // only the names are of interest
   type_ = placement.compute;
   const bool fixed = weight_.is_cpu() && !trained();
   if (placement.int8 && !fixed) throw std::logic_error("8-bit weights are for the CPU, and are not trained.");
-  if (!fixed || !(prepack || placement.int8)) return;
-  Tensor weight = weight_, bias = bias_;
-  if (scale_.defined()) {
-    const auto type = weight.scalar_type();
-    weight = (weight.to(at::kFloat) * scale_.unsqueeze(1)).to(type);
-    bias = (bias.to(at::kFloat) * scale_).to(type);
+  if (fixed && lays_out(placement)) {
+    const at::ScalarType type = placement.int8 ? at::kFloat : type_;
+    const Tensor bias = scaled(bias_, scale_, type).clone();
+    const Tensor weight = scaled(weight_, scale_.defined() ? scale_.unsqueeze(1) : scale_, type);
+    if (placement.int8)
+      int8_ = std::make_shared<Int8Layer>(weight, bias);
+    else
+      packed_ = PackedLinear::make(weight, bias);
   }
-  if (placement.int8)
-    int8_ = std::make_shared<Int8Layer>(weight, bias);
-  else
-    packed_ = PackedLinear::make(weight, bias);
-  if (!int8_ && !packed_) return;
-  weight_ = bias_ = scale_ = Tensor();
+  if (int8_ || packed_) {
+    weight_ = bias_ = scale_ = Tensor();
+  } else if (!placement.int8) {
+    weight_ = weight_.to(type_);
+    bias_ = bias_.to(type_);
+  }
 }
 
 Tensor Linear::forward_compute(const Tensor& x) const {

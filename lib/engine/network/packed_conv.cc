@@ -42,28 +42,48 @@ Tensor channels_last(const Tensor& t) {
 
 }  // namespace
 
+bool PackedConv::runs(at::ScalarType type) {
+  if (!operators().complete() || !at::hasMKLDNN()) return false;
+  // What cannot run here (no instructions for the type) shows when a layer does.
+  const auto try_it = [](at::ScalarType t) {
+    try {
+      const PackedConv layer(at::zeros({32, 32, 3, 3}, at::TensorOptions(t)),
+                             at::zeros({32}, at::TensorOptions(t)), 1);
+      const Tensor x = channels_last(at::zeros({1, 32, 4, 4}, at::TensorOptions(t)));
+      layer.add_to(layer.forward(x, 1, 1, true), x, 1, 1);
+      return true;
+    } catch (const std::exception&) {  // of LibTorch or of oneDNN
+      return false;
+    }
+  };
+  if (type == at::kFloat) {
+    static const bool in_float = try_it(at::kFloat);
+    return in_float;
+  }
+  if (type == at::kBFloat16) {
+    static const bool in_bfloat16 = try_it(at::kBFloat16);
+    return in_bfloat16;
+  }
+  return false;
+}
+
+// With a size of the input the layout is that for channels-last maps.
+PackedConv::PackedConv(const Tensor& weight, const Tensor& bias, int64_t stride)
+    : weight_(call(*operators().reorder,
+                   {weight.contiguous(), Sizes{weight.size(2) / 2, weight.size(2) / 2}, Sizes{stride, stride},
+                    Sizes{1, 1}, int64_t(1), Sizes{1, weight.size(1), kTypicalSide, kTypicalSide}})),
+      bias_(bias.defined() ? bias.clone() : bias),
+      stride_(stride) {}
+
 std::shared_ptr<const PackedConv> PackedConv::make(const Tensor& weight, const Tensor& bias, int64_t stride) {
-  const auto type = weight.scalar_type();
-  if (!operators().complete() || !at::hasMKLDNN() || !weight.is_cpu() || weight.requires_grad() ||
-      weight.numel() < kFewestWeights || (type != at::kFloat && type != at::kBFloat16))
+  if (!weight.is_cpu() || weight.requires_grad() || weight.numel() < kFewestWeights ||
+      !runs(weight.scalar_type()))
     return nullptr;
-  std::shared_ptr<PackedConv> out(new PackedConv);
-  out->stride_ = stride;
-  const int64_t around = weight.size(2) / 2;
   try {
-    // With a size of the input the layout is that for channels-last maps.
-    out->weight_ = call(*operators().reorder,
-                        {weight.contiguous(), Sizes{around, around}, Sizes{stride, stride}, Sizes{1, 1},
-                         int64_t(1), Sizes{1, weight.size(1), kTypicalSide, kTypicalSide}});
-    out->bias_ = bias.defined() ? bias.clone() : bias;
-    // What cannot run here (no instructions for the type) shows at once.
-    const Tensor x = channels_last(at::zeros({1, weight.size(1), 2 * stride, 2 * stride}, weight.options()));
-    const Tensor y = out->forward(x, around, around, true);
-    out->add_to(y, x, around, around);
-  } catch (const std::exception&) {  // of LibTorch or of oneDNN
+    return std::shared_ptr<const PackedConv>(new PackedConv(weight, bias, stride));
+  } catch (const std::exception&) {
     return nullptr;
   }
-  return out;
 }
 
 Tensor PackedConv::forward(const Tensor& x, int64_t rows, int64_t columns, bool relu) const {

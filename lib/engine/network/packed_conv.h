@@ -26,7 +26,8 @@ class PackedConv {
   at::Tensor add_to(const at::Tensor& base, const at::Tensor& x, int64_t rows, int64_t columns) const;
 
  private:
-  PackedConv() = default;
+  PackedConv(const at::Tensor& weight, const at::Tensor& bias, int64_t stride);
+  static bool runs(at::ScalarType type);
   at::Tensor weight_, bias_;
   int64_t stride_ = 1;
 };

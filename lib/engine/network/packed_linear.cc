@@ -36,21 +36,43 @@ const Operators& operators() {
 
 }  // namespace
 
+bool PackedLinear::runs(at::ScalarType type) {
+  if (!operators().complete() || !at::hasMKLDNN()) return false;
+  // What cannot run here (no instructions for the type) shows when a layer does.
+  const auto try_it = [](at::ScalarType t) {
+    try {
+      const Tensor weight = at::zeros({64, 64}, at::TensorOptions(t)), x = weight.narrow(0, 0, 2);
+      const PackedLinear layer(weight, weight[0]);
+      layer.forward_add(layer.forward_gelu(layer.forward(x)), x);
+      return true;
+    } catch (const std::exception&) {  // of LibTorch or of oneDNN
+      return false;
+    }
+  };
+  if (type == at::kFloat) {
+    static const bool in_float = try_it(at::kFloat);
+    return in_float;
+  }
+  if (type == at::kBFloat16) {
+    static const bool in_bfloat16 = try_it(at::kBFloat16);
+    return in_bfloat16;
+  }
+  return false;
+}
+
+PackedLinear::PackedLinear(const Tensor& weight, const Tensor& bias)
+    : weight_(call(*operators().reorder, {weight.contiguous(), c10::IValue(kTypicalRows)})),
+      bias_(bias.defined() ? bias.clone() : bias) {}
+
 std::shared_ptr<const PackedLinear> PackedLinear::make(const Tensor& weight, const Tensor& bias) {
-  const auto type = weight.scalar_type();
-  if (!operators().complete() || !at::hasMKLDNN() || !weight.is_cpu() || weight.requires_grad() ||
-      weight.numel() < kFewestWeights || (type != at::kFloat && type != at::kBFloat16))
+  if (!weight.is_cpu() || weight.requires_grad() || weight.numel() < kFewestWeights ||
+      !runs(weight.scalar_type()))
     return nullptr;
-  std::shared_ptr<PackedLinear> out(new PackedLinear);
   try {
-    out->weight_ = call(*operators().reorder, {weight.contiguous(), c10::IValue(kTypicalRows)});
-    out->bias_ = bias.defined() ? bias.clone() : bias;
-    // What cannot run here (no instructions for the type) shows at once.
-    out->forward(at::zeros({1, weight.size(1)}, weight.options()));
-  } catch (const std::exception&) {  // of LibTorch or of oneDNN
+    return std::shared_ptr<const PackedLinear>(new PackedLinear(weight, bias));
+  } catch (const std::exception&) {
     return nullptr;
   }
-  return out;
 }
 
 Tensor PackedLinear::forward(const Tensor& x) const {

@@ -26,7 +26,8 @@ class PackedLinear {
   at::Tensor forward_add(const at::Tensor& x, const at::Tensor& other) const;
 
  private:
-  PackedLinear() = default;
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias);
+  static bool runs(at::ScalarType type);
   at::Tensor weight_, bias_;
 };
 

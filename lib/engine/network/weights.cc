@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/weights.h"
 
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -39,6 +45,32 @@ void list(std::ostream& out, const char* title, const std::vector<std::string>& 
   if (names.size() > limit) out << "\n  ... and " << names.size() - limit << " more";
   out << "\n";
 }
+
+// The memory behind scratch(), of the thread that it was made on, as long as it lives.
+class ScratchMemory {
+ public:
+  ScratchMemory() : before_(current_) { current_ = this; }
+  ~ScratchMemory() { current_ = before_; }
+  ScratchMemory(const ScratchMemory&) = delete;
+  ScratchMemory& operator=(const ScratchMemory&) = delete;
+
+  static ScratchMemory* current() { return current_; }
+  Tensor take(at::IntArrayRef sizes, at::ScalarType type) {
+    Tensor& memory = memory_[type == at::kFloat ? 0 : 1];
+    const int64_t count = c10::multiply_integers(sizes);
+    if (!memory.defined() || memory.numel() < count) {
+      memory.reset();  // never both
+      memory = at::empty({count}, at::TensorOptions(type));
+    }
+    return memory.narrow(0, 0, count).view(sizes);
+  }
+
+ private:
+  static thread_local ScratchMemory* current_;
+  ScratchMemory* const before_;
+  std::array<Tensor, 2> memory_;  // float32, bfloat16
+};
+thread_local ScratchMemory* ScratchMemory::current_ = nullptr;
 
 }  // namespace
 
@@ -114,6 +146,34 @@ Tensor SyntheticWeights::take(const std::string& key, const std::vector<int64_t>
   Tensor out = at::empty(shape, at::TensorOptions(at::kFloat));
   synthetic::fill_weight(out.data_ptr<float>(), key, shape, seed_, factors_, threads_);
   return out;
+}
+
+void build_each(const WeightSource& source, int64_t count, const std::function<void(int64_t)>& build) {
+  const bool inference = c10::InferenceMode::is_enabled();
+  std::atomic<int64_t> next{0};
+  // Each takes the next part, whatever the others take: parts differ, and so do cores.
+  const auto work = [&] {
+    ScratchMemory memory;
+    try {
+      for (int64_t part = next++; part < count; part = next++) build(part);
+    } catch (...) {
+      next = count;
+      throw;
+    }
+  };
+  const int64_t threads = source.concurrent() ? std::min<int64_t>(at::get_num_threads(), count) : 1;
+  if (threads < 2 || at::in_parallel_region()) return work();
+  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    std::optional<c10::InferenceMode> mode;  // LibTorch's other threads do not know of it
+    if (inference) mode.emplace();
+    work();
+  });
+}
+
+Tensor scratch(at::IntArrayRef sizes, at::ScalarType type) {
+  ScratchMemory* const memory = ScratchMemory::current();
+  return memory && (type == at::kFloat || type == at::kBFloat16) ? memory->take(sizes, type)
+                                                                 : at::empty(sizes, at::TensorOptions(type));
 }
 
 }  // namespace da3

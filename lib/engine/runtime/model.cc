@@ -2,12 +2,15 @@
 #include "engine/runtime/model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <sstream>
+#include <thread>
 
 #include "engine/api/engine_error.h"
 #include "engine/checkpoint/synthetic.h"
 #include "engine/kernels/int8_linear.h"
+#include "engine/network/block.h"
 #include "engine/runtime/cpu_allocator.h"
 #include "engine/runtime/device.h"
 
@@ -71,36 +74,51 @@ std::string fingerprint(const ModelConfig& c) {
   return out.str();
 }
 
-// Another source, how far it is by the number of parameters, and whether it is wanted any more.
+// Another source, how far it is by the number of parameters, and whether it is wanted any more. It asks and
+// tells on the thread that made it, whichever threads take weights.
 class CountedWeights : public WeightSource {
  public:
-  CountedWeights(WeightSource& source, uint64_t parameters, const Progress& progress,
-                 const Cancelled& cancelled)
+  CountedWeights(WeightSource& source, const ModelRequest& request, uint64_t parameters,
+                 const Progress& progress, const Cancelled& cancelled)
       : source_(source),
+        checkpoint_(request.checkpoint.get()),
+        on_cpu_(request.device.is_cpu()),
         parameters_(std::max<uint64_t>(1, parameters)),
         progress_(progress),
         cancelled_(cancelled) {}
   Tensor take(const std::string& key, const std::vector<int64_t>& shape) override {
-    throw_if(cancelled_);
+    const bool own_thread = std::this_thread::get_id() == thread_;
+    if (own_thread && cancelled_ && cancelled_()) unwanted_ = true;
+    throw_if([this] { return unwanted_.load(); });
     Tensor out = source_.take(key, shape);
     uint64_t n = 1;
     for (const int64_t side : shape) n *= uint64_t(side);
-    taken_ += n;
-    const double part = double(taken_) / double(parameters_);
-    if (progress_ && part - told_ >= 0.01 && part < 1) progress_(told_ = part);
+    const uint64_t before = taken_.fetch_add(n), after = before + n;
+    if (checkpoint_ && before / kForgetAfter != after / kForgetAfter) checkpoint_->forget_pages();
+    const double part = double(after) / double(parameters_);
+    if (own_thread && progress_ && part - told_ >= 0.01 && part < 1) progress_(told_ = part);
     return out;
   }
   void declare(const std::string& key, const std::vector<int64_t>& shape) override {
     source_.declare(key, shape);
   }
   std::shared_ptr<WeightSource> keep() const override { return source_.keep(); }
+  // Copies to another device wait for each other anyway.
+  bool concurrent() const override { return on_cpu_ && source_.concurrent(); }
 
  private:
+  // Parameters: what has been laid out anew need not lie in memory twice, and what has not comes back.
+  static constexpr uint64_t kForgetAfter = uint64_t(16) << 20;
+
   WeightSource& source_;
+  const Checkpoint* const checkpoint_;  // may be null
+  const bool on_cpu_;
   const uint64_t parameters_;
   const Progress& progress_;
   const Cancelled& cancelled_;
-  uint64_t taken_ = 0;
+  const std::thread::id thread_ = std::this_thread::get_id();
+  std::atomic<uint64_t> taken_{0};
+  std::atomic<bool> unwanted_{false};
   double told_ = 0;
 };
 
@@ -140,8 +158,10 @@ uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3P
   const uint64_t usual = c10::elementSize(scalar_type_of(int8 ? beside_int8 : precision));
   uint64_t sum = 0;
   for (const KeyShape& k : network_keys(config)) {
-    const bool in_8_bits =
-        int8 && k.shape.size() == 2 && k.key.find("backbone.pretrained.blocks.") != std::string::npos;
+    const bool projection = k.key.find(".attn.proj.") != std::string::npos;
+    const bool in_8_bits = int8 && k.shape.size() == 2 &&
+                           k.key.find("backbone.pretrained.blocks.") != std::string::npos &&
+                           (!projection || projection_in_8_bits(k.shape[0], scalar_type_of(beside_int8)));
     sum += count_parameters({k}) * (in_8_bits ? 1 : usual);
   }
   return sum;
@@ -171,7 +191,7 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
     notice("This processor has no 8-bit dot products (AVX-512 VNNI): precision=int8 is exact but slow here.");
   if (model->synthetic) {
     SyntheticWeights weights(request.seed);
-    CountedWeights counted(weights, model->parameters, progress, cancelled);
+    CountedWeights counted(weights, request, model->parameters, progress, cancelled);
     model->network = make_network(request.config, counted, placement);
     if (notice)
       notice("'" + request.source +
@@ -182,7 +202,7 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
     model->licence = request.checkpoint->licence();
     CheckpointWeights weights(request.checkpoint);
     weights.check(keys);
-    CountedWeights counted(weights, model->parameters, progress, cancelled);
+    CountedWeights counted(weights, request, model->parameters, progress, cancelled);
     model->network = make_network(request.config, counted, placement);
     request.checkpoint->forget_pages();  // most weights have been laid out anew or copied to the device
     if (notice && model->licence == "CC-BY-NC-4.0")
