@@ -147,7 +147,9 @@ gint64 age_budget(GstClockTime max_latency, gint64 forward_ns) {
 guint requests_in_flight(gint64 budget_ns, double per_second, guint most) {
   most = std::max(2u, most);
   if (per_second <= 0) return 2;
-  const double within = std::floor(per_second * double(budget_ns) / 1e9) - 1;  // one waits in the line
+  // Rounded up: of several streams at one rate, those that happened to be slower lately must not get less
+  // room for it, and stay slower.
+  const double within = std::ceil(per_second * double(budget_ns) / 1e9);
   return guint(std::clamp(within, 2.0, double(most)));
 }
 

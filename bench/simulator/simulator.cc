@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <random>
 #include <unordered_map>
+#include <utility>
 
 #include "engine/runtime/scheduler.h"
 #include "simulator/placement.h"
@@ -15,6 +18,7 @@ namespace da3::simulator {
 namespace {
 
 constexpr double kMillisecond = 1e6;  // ns
+constexpr int64_t kMicrosecond = 1000;
 
 // Gaussian noise from uniform numbers: std::normal_distribution differs between libraries.
 class Noise {
@@ -41,12 +45,32 @@ struct Event {
   }
 };
 
+// Ends a second over the last 32, as da3infer counts them (plugins/infer_policy.h).
+class Rate {
+ public:
+  void add(int64_t now) {
+    // Results of a batch are delivered one after the other.
+    ends_.push_back(ends_.empty() ? now : std::max(now, ends_.back() + kMicrosecond));
+    if (ends_.size() > 32) ends_.pop_front();
+  }
+  double per_second() const {  // 0: not known
+    if (ends_.size() < 2 || ends_.back() <= ends_.front()) return 0;
+    return double(ends_.size() - 1) * 1e9 / double(ends_.back() - ends_.front());
+  }
+
+ private:
+  std::deque<int64_t> ends_;
+};
+
 struct Camera {
   double phase = 0;
   uint64_t frames = 0;
   int64_t last = 0;
   uint64_t in_time = 0;
   uint32_t device = 0;
+  std::optional<int64_t> place;  // arrival of the frame in front of the engine
+  uint32_t with_engine = 0, registered = 0;
+  Rate rate;
 };
 
 struct Device {
@@ -70,6 +94,8 @@ class Simulation {
   }
   void next_frame(uint32_t camera);
   void arrive(uint32_t camera, int64_t now);
+  uint32_t most_with_engine(const Camera& camera);
+  void submit(uint32_t camera, int64_t now);
   void ask(uint32_t device, int64_t now);
   void end(uint32_t device, int64_t now);
   Outcome summary();
@@ -79,11 +105,10 @@ class Simulation {
   const double period_;
   int64_t begin_ = 0, end_ = 0, latency_ = 0;
   uint64_t numbers_ = 0, ids_ = 0, batches_ = 0, items_ = 0;
-  uint32_t most_waiting_ = 0;
   std::vector<Camera> cameras_;
   std::vector<std::unique_ptr<Device>> devices_;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
-  std::unordered_map<uint64_t, int64_t> waiting_;  // job -> arrival
+  std::unordered_map<uint64_t, int64_t> arrivals_;  // of jobs that the engine has
   std::vector<int64_t> ages_;
   int64_t busy_ = 0;
   Outcome out_;
@@ -101,33 +126,61 @@ void Simulation::next_frame(uint32_t camera) {
 void Simulation::arrive(uint32_t camera, int64_t now) {
   next_frame(camera);
   Camera& c = cameras_[camera];
-  Scheduler& scheduler = devices_[c.device]->scheduler;
   if (counts(now)) ++out_.offered;
-  if (scheduler.waiting(camera) >= most_waiting_) {
-    const uint64_t id = scheduler.drop_oldest(camera);
-    if (counts(waiting_.at(id))) ++out_.replaced;
-    waiting_.erase(id);
+  if (c.place && counts(*c.place)) ++out_.replaced;
+  c.place = now;
+  submit(camera, now);
+  if (devices_[c.device]->running.empty()) ask(c.device, now);
+}
+
+// As requests_in_flight() of plugins/infer_policy.h: one runs and one waits at least, and at most what fills
+// two batches of the size that may be tried next.
+uint32_t Simulation::most_with_engine(const Camera& camera) {
+  CostModel& cost = devices_[camera.device]->scheduler.costs(1);
+  const uint32_t cap = s_.fixed_batch ? s_.fixed_batch : std::min(cost.limit(), 2 * cost.known_cap());
+  const double within = std::ceil(camera.rate.per_second() * double(latency_) / 1e9);
+  return uint32_t(std::clamp(within, 2.0, std::max(2.0, 2.0 * cap)));
+}
+
+// The frame in front of the engine, if there is one and the engine has not enough of this camera.
+void Simulation::submit(uint32_t camera, int64_t now) {
+  Camera& c = cameras_[camera];
+  const uint32_t most = most_with_engine(c);
+  if (!c.place || c.with_engine >= most) return;
+  const int64_t arrived = *c.place;
+  c.place.reset();
+  if (now - arrived >= latency_) {
+    if (counts(arrived)) ++out_.expired;
+    return;
   }
+  Scheduler& scheduler = devices_[c.device]->scheduler;
+  if (std::exchange(c.registered, most) != most) scheduler.stream_begin(camera, {most, int64_t(period_)});
   Job job;
   job.id = ++ids_;
   job.stream = camera;
   job.kind = job.cost = 1;
   job.submitted = now;
-  job.deadline = now + latency_;
+  job.deadline = arrived + latency_;
   job.max_batch = s_.fixed_batch;
   job.droppable = true;
   scheduler.push(job);
-  waiting_[job.id] = now;
-  if (devices_[c.device]->running.empty()) ask(c.device, now);
+  arrivals_[job.id] = arrived;
+  ++c.with_engine;
 }
 
+// What is through makes room for the next frame before the engine decides again.
 void Simulation::ask(uint32_t device, int64_t now) {
   Device& d = *devices_[device];
-  Decision decision = d.scheduler.decide(now);
-  for (const Job& job : decision.expired) {
-    if (counts(job.submitted)) ++out_.expired;
-    waiting_.erase(job.id);
-  }
+  Decision decision;
+  do {
+    decision = d.scheduler.decide(now);
+    for (const Job& job : decision.expired) {
+      if (counts(arrivals_.at(job.id))) ++out_.expired;
+      arrivals_.erase(job.id);
+      --cameras_[job.stream].with_engine;
+    }
+    for (const Job& job : decision.expired) submit(uint32_t(job.stream), now);
+  } while (decision.action != Decision::run && !decision.expired.empty());
   d.wake = 0;
   if (decision.action == Decision::wait) {
     d.wake = ++numbers_;
@@ -150,24 +203,30 @@ void Simulation::end(uint32_t device, int64_t now) {
     items_ += d.running.size();
   }
   for (const Job& job : d.running) {
-    waiting_.erase(job.id);
-    if (!counts(job.submitted)) continue;
-    const int64_t age = now - job.submitted;
-    ages_.push_back(age);
-    if (age > latency_) {
+    Camera& c = cameras_[job.stream];
+    --c.with_engine;
+    c.rate.add(now);
+    const int64_t arrived = arrivals_.at(job.id);
+    arrivals_.erase(job.id);
+    if (!counts(arrived)) continue;
+    ages_.push_back(now - arrived);
+    if (now - arrived > latency_) {
       ++out_.late;
     } else {
       ++out_.in_time;
-      ++cameras_[job.stream].in_time;
+      ++c.in_time;
     }
   }
+  for (const Job& job : d.running) submit(uint32_t(job.stream), now);
   d.running.clear();
   ask(device, now);
 }
 
 Outcome Simulation::summary() {
-  for (const auto& [id, arrived] : waiting_)
+  for (const auto& [id, arrived] : arrivals_)
     if (counts(arrived)) ++out_.pending;
+  for (const Camera& c : cameras_)
+    if (c.place && counts(*c.place)) ++out_.pending;
   out_.seconds = s_.seconds;
   if (!ages_.empty()) {
     out_.age_max_ms = double(*std::max_element(ages_.begin(), ages_.end())) / kMillisecond;
@@ -190,7 +249,6 @@ Outcome Simulation::run() {
   begin_ = int64_t(s_.warm_up_seconds * 1e9);
   end_ = begin_ + int64_t(s_.seconds * 1e9);
   latency_ = int64_t(s_.max_latency_ms * kMillisecond);
-  most_waiting_ = s_.most_waiting ? s_.most_waiting : uint32_t(std::ceil(double(latency_) / period_)) + 1;
   for (uint32_t d = 0; d < s_.devices; ++d) devices_.push_back(std::make_unique<Device>(s_.curve.most));
   Placement placement(std::vector<double>(s_.devices, 1.0));
   const double work = s_.frame_rate / s_.curve.capacity(s_.max_latency_ms);
@@ -198,7 +256,6 @@ Outcome Simulation::run() {
   for (uint32_t c = 0; c < s_.cameras; ++c) {
     cameras_[c].phase = noise_.uniform() * period_;
     cameras_[c].device = uint32_t(placement.add(c, work));
-    devices_[cameras_[c].device]->scheduler.stream_begin(c, {0, int64_t(period_)});
     next_frame(c);
   }
   while (!events_.empty()) {

@@ -3,6 +3,10 @@
 // A discrete-event simulation of cameras, devices and the scheduler of the engine (the same code,
 // lib/engine/runtime/ scheduler.h) with a clock of its own. Deterministic: the same settings give the same
 // numbers.
+//
+// A camera has its frames computed as `da3infer` behind a live source does (docs/live.md): a few requests
+// with the engine, as many as fit into max_latency at the rate seen, and one place in front of them, in which
+// a newer frame takes the place of an older one.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +34,6 @@ struct Settings {
   double frame_rate = 30;  // of each camera
   double jitter_ms = 5;    // standard deviation of the arrival of a frame around its time
   double max_latency_ms = 100;
-  // Frames of a camera that may wait at once; the oldest gives way to a newer one. 0: as many as max_latency
-  // allows.
-  uint32_t most_waiting = 0;
   double seconds = 20;
   double warm_up_seconds = 2;  // not counted
   uint64_t seed = 1;
@@ -43,7 +44,7 @@ struct Outcome {
   uint64_t offered = 0;                // frames that arrived while it counted
   uint64_t in_time = 0;                // done within max_latency of their arrival
   uint64_t late = 0;                   // done, but later
-  uint64_t replaced = 0, expired = 0;  // dropped for a newer one; by the scheduler
+  uint64_t replaced = 0, expired = 0;  // dropped for a newer one; too late to be worth computing
   uint64_t pending = 0;                // not done at the end
   double seconds = 0;
   double age_p50_ms = 0, age_p95_ms = 0, age_max_ms = 0;  // of what was done

@@ -70,6 +70,22 @@ TEST_SUITE("live cameras on one device") {
       }
   }
 
+  TEST_CASE("what is too much is replaced by a newer frame before the engine sees it, as da3infer does it") {
+    for (const uint32_t cameras : {1u, 4u, 16u}) {
+      CAPTURE(cameras);
+      const Outcome over = simulate(few(gpu_curve(), cameras, 5));
+      CHECK(over.replaced > 4 * over.expired);
+      const Outcome under = simulate(few(gpu_curve(), cameras, 0.9));
+      CHECK(under.replaced == 0);
+      // With batches of one the engine does a seventh of what comes: hardly anything waits behind what runs.
+      Settings s = few(gpu_curve(), cameras, 0.9);
+      s.fixed_batch = 1;
+      const Outcome single = simulate(s);
+      CHECK(single.accounted());
+      CHECK(single.replaced > single.in_time);
+    }
+  }
+
   TEST_CASE("a camera that is too fast for batches of one is served by larger ones") {
     Settings s = few(gpu_curve(), 4, 0.9);
     const Outcome learned = simulate(s);

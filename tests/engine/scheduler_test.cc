@@ -141,18 +141,6 @@ TEST_SUITE("batches") {
     CHECK(Fixture::ids(f.decide().batch) == Ids{2, 4, 6});
     CHECK(f.core.waiting() == 0);
   }
-
-  TEST_CASE("the oldest of a stream gives way") {
-    Fixture f;
-    f.push(1, 1);
-    f.push(2, 1);
-    CHECK(f.core.drop_oldest(1) == 1);
-    CHECK(f.core.drop_oldest(2) == 0);
-    CHECK(f.core.waiting(1) == 1);
-    CHECK(f.core.drop_oldest(1) == 2);
-    CHECK(f.core.drop_oldest(1) == 0);
-    CHECK(f.decide().action == Decision::idle);
-  }
 }
 
 TEST_SUITE("deadlines") {

@@ -21,7 +21,8 @@ constexpr uint32_t kMostTrials = 4;  // that count together
 constexpr double kOtherTime = 0.1;   // trials that differ by more do not
 constexpr double kMostNoise = 0.15;
 constexpr uint32_t kRetryMemory = 512;
-// A trial whose sizes do not come because less is waiting ends after so many other passes, for so many.
+// A repeated trial whose sizes do not come because less is waiting ends after so many other passes, for so
+// many.
 constexpr uint32_t kMostMissed = 8;
 constexpr uint64_t kPause = 64;
 // So many passes in a row, each that much slower or faster than usual: everything has become so.
@@ -223,7 +224,8 @@ void CostModel::learn_gain(uint32_t batch, int64_t time) {
   const uint32_t small = trial_.small;
   if (batch < small || batch > 2 * small) return;
   if (batch > small && 2 * batch < 3 * small) {
-    if (++trial_.missed >= kMostMissed) trial_ = {small, {}, {}, 0, measured_ + kPause};
+    const bool repeated = gains_.count(small) > 0;
+    if (repeated && ++trial_.missed >= kMostMissed) trial_ = {small, {}, {}, 0, measured_ + kPause};
     return;
   }
   std::vector<double>& times = batch == small ? trial_.small_times : trial_.large_times;

@@ -130,16 +130,6 @@ std::vector<Job> Scheduler::remove(const std::function<bool(const Job&)>& predic
   return out;
 }
 
-uint64_t Scheduler::drop_oldest(uint64_t stream) {
-  const auto found = streams_.find(stream);
-  if (found == streams_.end() || found->second.waiting.empty()) return 0;
-  const uint64_t id = found->second.waiting.front().id;
-  found->second.waiting.pop_front();
-  --found->second.unfinished;
-  --waiting_;
-  return id;
-}
-
 size_t Scheduler::waiting(uint64_t stream) const {
   const auto found = streams_.find(stream);
   return found == streams_.end() ? 0 : found->second.waiting.size();

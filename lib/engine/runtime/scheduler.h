@@ -62,8 +62,6 @@ class Scheduler {
   void push(const Job& job);
   // Takes out waiting jobs, in the order of their streams.
   std::vector<Job> remove(const std::function<bool(const Job&)>& predicate);
-  // Takes out the first waiting job of a stream: a newer one is worth more. Its id, or 0 if none waits.
-  uint64_t drop_oldest(uint64_t stream);
   size_t waiting(uint64_t stream) const;
   Decision decide(int64_t now);
   // The batch that decide() handed out has been computed, or has failed (then time = 0).
