@@ -100,59 +100,88 @@ int Builder::lamp(Colour colour) {
   return material(Pattern::lamp, colour, colour, colour, 1, 0);
 }
 
+Colour Builder::any_colour(Range hue, Range saturation, Range value, double base) {
+  const double v = rng.uniform(value), s = rng.uniform(saturation), h = rng.uniform(hue);
+  return hsv(base + h, s, v);
+}
+Colour Builder::any_colour(double hue, Range saturation, Range value) {
+  const double v = rng.uniform(value), s = rng.uniform(saturation);
+  return hsv(hue, s, v);
+}
+Vec3 Builder::any_vector(Range x, Range y, Range z) {
+  const double c = rng.uniform(z), b = rng.uniform(y), a = rng.uniform(x);
+  return {a, b, c};
+}
+Vec3 Builder::any_vector(Range x, double y, Range z) {
+  const double c = rng.uniform(z), a = rng.uniform(x);
+  return {a, y, c};
+}
+
 int Builder::any_plaster(double value) {
   if (rng.chance(0.25)) {
     // Wallpaper.
     const double hue = rng.uniform(), strength = rng.uniform(0.1, 0.35);
+    const double scale = rng.uniform(0.08, 0.25), shift = rng.uniform(-0.2, 0.2);
     return material(Pattern::weave, hsv(hue, strength, value), hsv(hue + 0.03, strength, value * 0.85),
-                    hsv(hue + rng.uniform(-0.2, 0.2), strength * 1.6, value * 0.8), rng.uniform(0.08, 0.25),
-                    0.5);
+                    hsv(hue + shift, strength * 1.6, value * 0.8), scale, 0.5);
   }
-  const Colour c = hsv(rng.uniform(), rng.uniform(0.03, 0.32), value * rng.uniform(0.85, 1.15));
-  return material(Pattern::noise, c, c * 0.72, c, rng.uniform(0.6, 1.8), rng.uniform(0.35, 0.7));
+  const double bright = value * rng.uniform(0.85, 1.15), saturation = rng.uniform(0.03, 0.32),
+               hue = rng.uniform();
+  const Colour c = hsv(hue, saturation, bright);
+  const double amount = rng.uniform(0.35, 0.7), scale = rng.uniform(0.6, 1.8);
+  return material(Pattern::noise, c, c * 0.72, c, scale, amount);
 }
 int Builder::any_wood() {
   const double hue = rng.uniform(0.055, 0.11), value = rng.uniform(0.4, 0.8);
-  return material(Pattern::planks, hsv(hue, rng.uniform(0.4, 0.65), value),
-                  hsv(hue - 0.015, 0.65, value * 0.62), hsv(hue, 0.5, value * 0.25), rng.uniform(0.08, 0.19),
-                  rng.uniform(0.6, 1));
+  const double amount = rng.uniform(0.6, 1), scale = rng.uniform(0.08, 0.19),
+               saturation = rng.uniform(0.4, 0.65);
+  return material(Pattern::planks, hsv(hue, saturation, value), hsv(hue - 0.015, 0.65, value * 0.62),
+                  hsv(hue, 0.5, value * 0.25), scale, amount);
 }
 int Builder::any_fabric() {
   const double hue = rng.uniform();
-  return material(Pattern::weave, hsv(hue, rng.uniform(0.2, 0.7), rng.uniform(0.35, 0.8)),
-                  hsv(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.75)),
-                  hsv(hue + rng.uniform(0.3, 0.6), rng.uniform(0.2, 0.6), rng.uniform(0.4, 0.9)),
-                  rng.uniform(0.03, 0.12), rng.uniform(0.4, 0.9));
+  const double amount = rng.uniform(0.4, 0.9), scale = rng.uniform(0.03, 0.12);
+  const Colour c = any_colour({0.3, 0.6}, {0.2, 0.6}, {0.4, 0.9}, hue);
+  const Colour b = any_colour({-0.1, 0.1}, {0.2, 0.7}, {0.3, 0.75}, hue);
+  const Colour a = any_colour(hue, {0.2, 0.7}, {0.35, 0.8});
+  return material(Pattern::weave, a, b, c, scale, amount);
 }
 int Builder::any_stone() {
   const double hue = rng.uniform(0.04, 0.14), saturation = rng.uniform(0.05, 0.3),
                value = rng.uniform(0.5, 0.75);
+  const double amount = rng.uniform(0.6, 1), scale = rng.uniform(0.5, 1.4), moss = rng.uniform(0.1, 0.5);
   return material(Pattern::rock, hsv(hue, saturation, value), hsv(hue, saturation, value * 0.55),
-                  hsv(0.25, rng.uniform(0.1, 0.5), value * 0.55), rng.uniform(0.5, 1.4), rng.uniform(0.6, 1));
+                  hsv(0.25, moss, value * 0.55), scale, amount);
 }
 int Builder::any_metal() {
-  const Colour c = hsv(rng.uniform(), rng.uniform(0.05, 0.6), rng.uniform(0.45, 0.75));
-  return material(Pattern::corrugated, c, hsv(0.05, 0.7, 0.4), c * 0.4, rng.uniform(0.08, 0.3),
-                  rng.uniform(0.6, 1));
+  const Colour c = any_colour({0, 1}, {0.05, 0.6}, {0.45, 0.75});
+  const double amount = rng.uniform(0.6, 1), scale = rng.uniform(0.08, 0.3);
+  return material(Pattern::corrugated, c, hsv(0.05, 0.7, 0.4), c * 0.4, scale, amount);
 }
 int Builder::any_foliage() {
   const double hue = rng.uniform(0.2, 0.33);
-  return material(Pattern::foliage, hsv(hue + 0.03, rng.uniform(0.5, 0.8), rng.uniform(0.3, 0.45)),
-                  hsv(hue - 0.03, rng.uniform(0.45, 0.75), rng.uniform(0.55, 0.75)), hsv(hue, 0.6, 0.3),
-                  rng.uniform(0.1, 0.24), rng.uniform(0.6, 1));
+  const double amount = rng.uniform(0.6, 1), scale = rng.uniform(0.1, 0.24);
+  const Colour b = any_colour(hue - 0.03, {0.45, 0.75}, {0.55, 0.75});
+  const Colour a = any_colour(hue + 0.03, {0.5, 0.8}, {0.3, 0.45});
+  return material(Pattern::foliage, a, b, hsv(hue, 0.6, 0.3), scale, amount);
 }
 int Builder::any_brick() {
   const double hue = rng.uniform(0.0, 0.09), value = rng.uniform(0.5, 0.8);
-  return material(Pattern::brick, hsv(hue, rng.uniform(0.35, 0.7), value), hsv(hue + 0.02, 0.5, value * 0.65),
-                  hsv(0.1, 0.08, rng.uniform(0.5, 0.8)), rng.uniform(0.07, 0.13), rng.uniform(0.4, 0.9));
+  const double amount = rng.uniform(0.4, 0.9), scale = rng.uniform(0.07, 0.13),
+               mortar = rng.uniform(0.5, 0.8), saturation = rng.uniform(0.35, 0.7);
+  return material(Pattern::brick, hsv(hue, saturation, value), hsv(hue + 0.02, 0.5, value * 0.65),
+                  hsv(0.1, 0.08, mortar), scale, amount);
 }
 int Builder::any_tiles() {
   const double hue = rng.uniform(), value = rng.uniform(0.55, 0.85);
   const Colour a = hsv(hue, rng.uniform(0.03, 0.3), value);
-  const Colour b =
-      rng.chance(0.45) ? hsv(hue + rng.uniform(-0.2, 0.2), rng.uniform(0.1, 0.4), value * 0.55) : a * 0.9;
-  return material(Pattern::tiles, a, b, hsv(0.1, 0.05, rng.uniform(0.25, 0.6)), rng.uniform(0.2, 0.6),
-                  rng.uniform(0.4, 0.9));
+  Colour b = a * 0.9;
+  if (rng.chance(0.45)) {
+    const double saturation = rng.uniform(0.1, 0.4), shift = rng.uniform(-0.2, 0.2);
+    b = hsv(hue + shift, saturation, value * 0.55);
+  }
+  const double amount = rng.uniform(0.4, 0.9), scale = rng.uniform(0.2, 0.6), grout = rng.uniform(0.25, 0.6);
+  return material(Pattern::tiles, a, b, hsv(0.1, 0.05, grout), scale, amount);
 }
 int Builder::any_text() {
   const double hue = rng.uniform();
@@ -163,10 +192,11 @@ int Builder::any_text() {
 }
 int Builder::any_picture() {
   const double hue = rng.uniform();
-  return material(Pattern::picture, hsv(hue, rng.uniform(0.4, 0.8), rng.uniform(0.3, 0.8)),
-                  hsv(hue + rng.uniform(0.1, 0.5), rng.uniform(0.3, 0.8), rng.uniform(0.5, 0.9)),
-                  hsv(hue + rng.uniform(0.5, 0.9), rng.uniform(0.3, 0.8), rng.uniform(0.3, 0.95)),
-                  rng.uniform(0.3, 0.8), 0.8);
+  const double scale = rng.uniform(0.3, 0.8);
+  const Colour c = any_colour({0.5, 0.9}, {0.3, 0.8}, {0.3, 0.95}, hue);
+  const Colour b = any_colour({0.1, 0.5}, {0.3, 0.8}, {0.5, 0.9}, hue);
+  const Colour a = any_colour(hue, {0.4, 0.8}, {0.3, 0.8});
+  return material(Pattern::picture, a, b, c, scale, 0.8);
 }
 
 // --- shapes
@@ -297,11 +327,17 @@ void Builder::sun(double elevation_degrees, double azimuth_degrees, double stren
   l.sun[2] = float(strength * (1 - 0.45 * warmth));
 }
 
+void Builder::any_sun(Range elevation_degrees, Range strength, Range warmth) {
+  const double warm = rng.uniform(warmth), strong = rng.uniform(strength), azimuth = rng.uniform(0, 360),
+               elevation = rng.uniform(elevation_degrees);
+  sun(elevation, azimuth, strong, warm);
+}
+
 void Builder::sky(double cloud, double haze) {
   Light& l = light();
   const double tint = rng.uniform(-0.03, 0.03);
-  store(hsv(0.58 + tint, rng.uniform(0.45, 0.7), rng.uniform(0.6, 0.85)), l.zenith);
-  store(hsv(0.57 + tint, rng.uniform(0.06, 0.25), rng.uniform(0.85, 0.97)), l.horizon);
+  store(any_colour(0.58 + tint, {0.45, 0.7}, {0.6, 0.85}), l.zenith);
+  store(any_colour(0.57 + tint, {0.06, 0.25}, {0.85, 0.97}), l.horizon);
   l.cloud = float(cloud);
   l.haze = float(haze);
   l.cloud_seed = rng.bits() & 0xffff;

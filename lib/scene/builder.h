@@ -58,6 +58,11 @@ class Builder {
   int any_picture();
   int plain(Colour colour, double amount = 0.2);
   int lamp(Colour colour);
+  // The last component is drawn first, here and below. `base` is added to the hue.
+  Colour any_colour(Range hue, Range saturation, Range value, double base = 0);
+  Colour any_colour(double hue, Range saturation, Range value);
+  Vec3 any_vector(Range x, Range y, Range z);
+  Vec3 any_vector(Range x, double y, Range z);
 
   // Shapes; `centre` is the middle, `half` half the size, `yaw` turns about y (from z towards x).
   Primitive& box(Vec3 centre, Vec3 half, int material, double yaw = 0);
@@ -99,6 +104,7 @@ class Builder {
 
   // Light.
   void sun(double elevation_degrees, double azimuth_degrees, double strength, double warmth);
+  void any_sun(Range elevation_degrees, Range strength, Range warmth);
   void sky(double cloud, double haze);
   void ambient(Colour up, Colour down);
   void point_light(Vec3 position, Colour colour, double range);

@@ -62,10 +62,11 @@ void outlook(Builder& b, double clear) {
   }
   for (int i = 0; i < 10; ++i) {
     const double a = b.rng.uniform(0, 2 * M_PI), r = clear + b.rng.uniform(35, 70);
-    const Colour c = hsv(b.rng.uniform(0, 0.15), b.rng.uniform(0.05, 0.4), b.rng.uniform(0.5, 0.85));
+    const Colour c = b.any_colour({0, 0.15}, {0.05, 0.4}, {0.5, 0.85});
     const int walls = b.material(Pattern::facade, c, c * 0.7, {0.8, 0.8, 0.78}, 3, 0.5);
-    b.box(Vec3(r * std::cos(a), 6, r * std::sin(a)), Vec3(b.rng.uniform(5, 9), 6, b.rng.uniform(5, 9)), walls,
-          b.plain(c * 0.5), walls, a);
+    const int roof = b.plain(c * 0.5);
+    const Vec3 half = b.any_vector({5, 9}, 6, {5, 9});
+    b.box(Vec3(r * std::cos(a), 6, r * std::sin(a)), half, walls, roof, walls, a);
   }
 }
 
@@ -108,15 +109,19 @@ void furnish(Builder& b, double half_x, double half_z, int count) {
       case 3:
         b.bed(foot, yaw);
         break;
-      case 4:
-        b.chair(foot, b.any_wood(), yaw + b.rng.uniform(-0.4, 0.4));
+      case 4: {
+        const double turn = b.rng.uniform(-0.4, 0.4);
+        b.chair(foot, b.any_wood(), yaw + turn);
         break;
+      }
       case 5:
         b.potted_plant(foot, b.rng.uniform(0.8, 1.6));
         break;
-      case 6:
-        b.table(foot, w, d, b.rng.uniform(0.7, 0.78), b.any_wood(), yaw);
+      case 6: {
+        const int wood = b.any_wood();
+        b.table(foot, w, d, b.rng.uniform(0.7, 0.78), wood, yaw);
         break;
+      }
       default:
         b.floor_lamp(foot);
         break;
@@ -135,8 +140,9 @@ void hang_pictures(Builder& b, double half_x, double half_z, double height, int 
     const double y = std::min(b.rng.uniform(1.45, 1.75), height - 0.6);
     const Vec3 at = along_x ? Vec3(t, y, sign * half_z) : Vec3(sign * half_x, y, t);
     const double yaw = along_x ? (sign > 0 ? M_PI : 0) : (sign > 0 ? -M_PI / 2 : M_PI / 2);
-    b.picture_on_wall(at, b.rng.uniform(0.2, 0.55), b.rng.uniform(0.2, 0.4), yaw,
-                      b.rng.chance(0.35) ? b.any_text() : b.any_picture());
+    const int picture = b.rng.chance(0.35) ? b.any_text() : b.any_picture();
+    const double half_height = b.rng.uniform(0.2, 0.4), half_width = b.rng.uniform(0.2, 0.55);
+    b.picture_on_wall(at, half_width, half_height, yaw, picture);
   }
 }
 
@@ -195,14 +201,17 @@ void build_room(Builder& b) {
       b.claim(at.x(), at.z(), 0.5);
     }
   }
-  if (rng.chance(0.75))
-    b.standing_box(Vec3(rng.uniform(-0.3, 0.3), 0, rng.uniform(-0.3, 0.3)),
-                   Vec3(rng.uniform(0.7, hx - 1), 0.006, rng.uniform(0.7, hz - 1)), b.any_fabric());
+  if (rng.chance(0.75)) {
+    const int carpet = b.any_fabric();
+    const Vec3 half = b.any_vector({0.7, hx - 1}, 0.006, {0.7, hz - 1});
+    b.standing_box(b.any_vector({-0.3, 0.3}, 0, {-0.3, 0.3}), half, carpet);
+  }
   furnish(b, hx, hz, 34);
   // The island inside the ring.
   if (std::min(rx, rz) > 1.45) {
     if (rng.chance(0.5)) {
-      b.table(Vec3(0, 0, 0), 0.45, 0.35, 0.42, b.any_wood(), rng.uniform(0, 3));
+      const double yaw = rng.uniform(0, 3);
+      b.table(Vec3(0, 0, 0), 0.45, 0.35, 0.42, b.any_wood(), yaw);
     } else {
       b.ellipsoid(Vec3(0.1, 0.22, 0), Vec3(0.3, 0.22, 0.3), b.any_fabric());
     }
@@ -211,7 +220,7 @@ void build_room(Builder& b) {
   b.cylinder(Vec3(0, height - 0.2, 0), 0.012, 0.2, ceiling, ceiling);
   b.ellipsoid(Vec3(0, height - 0.38, 0), Vec3(0.16, 0.1, 0.16), b.lamp({1, 0.95, 0.85}));
   outlook(b, 6);
-  b.sun(rng.uniform(18, 50), rng.uniform(0, 360), rng.uniform(1.6, 2.6), rng.uniform(0.2, 0.8));
+  b.any_sun({18, 50}, {1.6, 2.6}, {0.2, 0.8});
   b.sky(rng.uniform(0.2, 0.7), 0.004);
   const double base = rng.uniform(0.34, 0.48);
   b.ambient(Colour{1, 0.98, 0.95} * base, Colour{0.95, 0.88, 0.8} * (base * 0.85));
@@ -276,8 +285,9 @@ void build_corridor(Builder& b) {
                       b.plain({0.6, 0.55, 0.4}, 0.2));
           t += 0.5;
         } else if (kind == 2 && !glazed) {
-          b.picture_on_wall(at + Vec3(0, 1.6, 0), rng.uniform(0.25, 0.5), rng.uniform(0.25, 0.4), yaw,
-                            rng.chance(0.6) ? b.any_text() : b.any_picture());
+          const int picture = rng.chance(0.6) ? b.any_text() : b.any_picture();
+          const double half_height = rng.uniform(0.25, 0.4), half_width = rng.uniform(0.25, 0.5);
+          b.picture_on_wall(at + Vec3(0, 1.6, 0), half_width, half_height, yaw, picture);
         } else if (kind == 3) {
           const double depth = 0.2;
           b.bench(at + facing * (depth + 0.1), yaw, b.any_wood());
@@ -311,7 +321,7 @@ void build_corridor(Builder& b) {
     }
   }
   outlook(b, 18);
-  b.sun(rng.uniform(20, 50), rng.uniform(0, 360), rng.uniform(1.2, 2.2), rng.uniform(0.2, 0.7));
+  b.any_sun({20, 50}, {1.2, 2.2}, {0.2, 0.7});
   b.sky(rng.uniform(0.2, 0.7), 0.004);
   b.ambient({0.2, 0.2, 0.2}, {0.16, 0.155, 0.15});
   w.exposure = 1.45;
@@ -332,10 +342,11 @@ void rack(Builder& b, Vec3 foot, double half_length, double depth, int levels, d
                      post);
   }
   int cartons[3];
-  for (int& c : cartons)
-    c = b.material(Pattern::carton,
-                   hsv(rng.uniform(0.07, 0.1), rng.uniform(0.3, 0.5), rng.uniform(0.5, 0.75)),
-                   hsv(0.08, 0.45, 0.5), hsv(rng.uniform(), 0.6, 0.6), 0.4, 0.5);
+  for (int& c : cartons) {
+    const Colour label = hsv(rng.uniform(), 0.6, 0.6);
+    const Colour board = b.any_colour({0.07, 0.1}, {0.3, 0.5}, {0.5, 0.75});
+    c = b.material(Pattern::carton, board, hsv(0.08, 0.45, 0.5), label, 0.4, 0.5);
+  }
   for (int level = 0; level < levels; ++level) {
     const double y = 0.12 + level * level_height;
     for (int side : {-1, 1}) b.box(foot + Vec3(0, y, side * depth), Vec3(half_length, 0.05, 0.025), beam);
@@ -353,9 +364,9 @@ void rack(Builder& b, Vec3 foot, double half_length, double depth, int levels, d
             const int paint = b.any_metal();
             b.cylinder(at + Vec3(0, tall, 0), std::min(half, depth * 0.8), tall, paint, paint);
           } else {
-            b.standing_box(at, Vec3(half - 0.02, tall, depth * rng.uniform(0.7, 0.95)),
-                           kind == 1 ? b.any_wood() : (kind == 2 ? b.any_fabric() : cartons[rng.index(3)]),
-                           rng.uniform(-0.05, 0.05));
+            const double yaw = rng.uniform(-0.05, 0.05);
+            const int skin = kind == 1 ? b.any_wood() : (kind == 2 ? b.any_fabric() : cartons[rng.index(3)]);
+            b.standing_box(at, Vec3(half - 0.02, tall, depth * rng.uniform(0.7, 0.95)), skin, yaw);
           }
         }
         x += 2 * half + rng.uniform(0.01, 0.12);
@@ -391,8 +402,10 @@ void build_warehouse(Builder& b) {
     b.box(Vec3(s * (hx + 0.1), height / 2, 0), Vec3(0.1, height / 2, hz + 0.2), sheet);
     b.box(Vec3(0, 0.6, s * (hz - 0.01)), Vec3(hx, 0.6, 0.02), b.any_brick());
     b.box(Vec3(s * (hx - 0.01), 0.6, 0), Vec3(0.02, 0.6, hz), b.any_brick());
-    b.box(Vec3(s * (hx - 0.02), 1.9, rng.uniform(-0.4, 0.4) * hz), Vec3(0.03, 1.9, 1.8), b.any_metal());
-    b.box(Vec3(rng.uniform(-0.6, 0.6) * hx, 3.6, s * (hz - 0.02)), Vec3(1.6, 0.6, 0.02), b.any_text());
+    const int gate = b.any_metal();
+    b.box(Vec3(s * (hx - 0.02), 1.9, rng.uniform(-0.4, 0.4) * hz), Vec3(0.03, 1.9, 1.8), gate);
+    const int board = b.any_text();
+    b.box(Vec3(rng.uniform(-0.6, 0.6) * hx, 3.6, s * (hz - 0.02)), Vec3(1.6, 0.6, 0.02), board);
   }
   // The roof with strips of sky, on beams.
   const int roof = b.any_metal(), steel = b.plain({0.3, 0.31, 0.33}, 0.3);
@@ -415,8 +428,10 @@ void build_warehouse(Builder& b) {
   rack(b, Vec3(0, 0, 0), tx - 2.1, std::min(0.8, tz - 1.7), levels, level);
   for (double s : {-1.0, 1.0}) {
     const double z = s * (tz + 2.1);
-    if (tz + 2.1 + 0.7 < hz)
-      rack(b, Vec3(rng.uniform(-1, 1), 0, z), hx - rng.uniform(3, 5), 0.55, levels, level);
+    if (tz + 2.1 + 0.7 < hz) {
+      const double half_length = hx - rng.uniform(3, 5);
+      rack(b, Vec3(rng.uniform(-1, 1), 0, z), half_length, 0.55, levels, level);
+    }
     // Yellow lines beside the way.
     const int paint = b.plain({0.75, 0.5, 0.03}, 0.5);
     b.standing_box(Vec3(0, 0, s * (tz + 1.25)), Vec3(tx, 0.002, 0.05), paint);
@@ -436,9 +451,11 @@ void build_warehouse(Builder& b) {
         b.crate(Vec3(x, 0, z), 0.4, rng.uniform(0, 3));
         if (rng.chance(0.4)) b.crate(Vec3(x, 0.82, z), 0.3, rng.uniform(0, 3));
         break;
-      case 2:
-        b.sign(Vec3(x, 0, z), rng.uniform(0, 6), rng.uniform(1.5, 2.4), 0.35);
+      case 2: {
+        const double tall = rng.uniform(1.5, 2.4), yaw = rng.uniform(0, 6);
+        b.sign(Vec3(x, 0, z), yaw, tall, 0.35);
         break;
+      }
       case 3:
         b.cone(Vec3(x, 0.35, z), 0.2, 0.35, b.plain({0.8, 0.2, 0.02}, 0.4));
         break;
@@ -449,8 +466,8 @@ void build_warehouse(Builder& b) {
         b.standing_box(Vec3(x, 0, z), Vec3(0.55, 0.06, 0.45), b.any_wood());
         for (int k = 1 + rng.index(4); k > 0; --k) {
           const double tall = rng.uniform(0.18, 0.3);
-          b.standing_box(Vec3(x, y, z), Vec3(rng.uniform(0.35, 0.5), tall, rng.uniform(0.3, 0.42)), carton,
-                         rng.uniform(-0.1, 0.1));
+          const double yaw = rng.uniform(-0.1, 0.1);
+          b.standing_box(Vec3(x, y, z), b.any_vector({0.35, 0.5}, tall, {0.3, 0.42}), carton, yaw);
           y += 2 * tall;
         }
       }
@@ -464,7 +481,7 @@ void build_warehouse(Builder& b) {
     }
   }
   outlook(b, 30);
-  b.sun(rng.uniform(35, 65), rng.uniform(0, 360), rng.uniform(1.6, 2.6), rng.uniform(0.1, 0.6));
+  b.any_sun({35, 65}, {1.6, 2.6}, {0.1, 0.6});
   b.sky(rng.uniform(0.2, 0.7), 0.003);
   b.ambient({0.3, 0.305, 0.32}, {0.21, 0.205, 0.2});
   w.exposure = 1.35;

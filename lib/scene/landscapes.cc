@@ -122,9 +122,10 @@ void build_terrain(Builder& b) {
   const Hills hills(rng);
   const double relief = rng.uniform(3, 7), rim = rng.uniform(14, 30), period = rng.uniform(28, 45);
   const double green = rng.uniform(0.16, 0.3), rock_hue = rng.uniform(0.03, 0.12);
-  const int land = b.material(Pattern::terrain, hsv(green, rng.uniform(0.4, 0.65), rng.uniform(0.42, 0.6)),
-                              hsv(rock_hue, rng.uniform(0.1, 0.35), rng.uniform(0.5, 0.68)),
-                              hsv(0.09, rng.uniform(0.3, 0.5), rng.uniform(0.5, 0.68)), 2.5, 0.5);
+  const Colour soil = b.any_colour(0.09, {0.3, 0.5}, {0.5, 0.68});
+  const Colour rock = b.any_colour(rock_hue, {0.1, 0.35}, {0.5, 0.68});
+  const Colour grass = b.any_colour(green, {0.4, 0.65}, {0.42, 0.6});
+  const int land = b.material(Pattern::terrain, grass, rock, soil, 2.5, 0.5);
   const auto shape = [&](double x, double z) {
     const double r = std::hypot(x, z);
     return relief * hills(x, z, period, 5) + rim * ramp(48, 100, r) * (0.75 + 0.6 * hills(x + 500, z, 40, 4));
@@ -211,9 +212,9 @@ void build_forest(Builder& b) {
   w.drive_speed = 2.5;
   const Hills hills(rng);
   const double relief = rng.uniform(0.8, 2.5);
-  const int land = b.material(
-      Pattern::terrain, hsv(rng.uniform(0.18, 0.3), rng.uniform(0.4, 0.65), rng.uniform(0.35, 0.5)),
-      hsv(0.08, 0.2, 0.5), hsv(0.075, rng.uniform(0.35, 0.5), rng.uniform(0.42, 0.58)), 1.2, 0.5);
+  const Colour soil = b.any_colour(0.075, {0.35, 0.5}, {0.42, 0.58});
+  const Colour grass = b.any_colour({0.18, 0.3}, {0.4, 0.65}, {0.35, 0.5});
+  const int land = b.material(Pattern::terrain, grass, hsv(0.08, 0.2, 0.5), soil, 1.2, 0.5);
   const auto shape = [&](double x, double z) {
     return relief * hills(x, z, 16, 4) + 9 * ramp(34, 64, std::hypot(x, z));
   };
@@ -241,20 +242,22 @@ void build_forest(Builder& b) {
         b.cylinder(foot + Vec3(0, 3.4, 0), rng.uniform(0.1, 0.25), 3.6, bark, bark);
         const int leaves = b.any_foliage();
         for (int k = 0; k < 3; ++k)
-          b.ellipsoid(foot + Vec3(rng.uniform(-0.8, 0.8), rng.uniform(6.4, 8), rng.uniform(-0.8, 0.8)),
-                      Vec3(1.6, 1.1, 1.6), leaves);
+          b.ellipsoid(foot + b.any_vector({-0.8, 0.8}, {6.4, 8}, {-0.8, 0.8}), Vec3(1.6, 1.1, 1.6), leaves);
       }
     } else if (kind < 0.84) {
       if (b.claim(x, z, 0.9)) b.bush(foot + Vec3(0, 0.15, 0), rng.uniform(0.5, 1));
     } else if (kind < 0.93) {
-      if (b.claim(x, z, 0.8)) b.boulder(foot, rng.uniform(0.25, 0.75), b.any_stone());
+      if (!b.claim(x, z, 0.8)) continue;
+      const int stone = b.any_stone();
+      b.boulder(foot, rng.uniform(0.25, 0.75), stone);
     } else if (b.claim(x, z, 1.9)) {
       const int bark = b.material(Pattern::bark, hsv(0.08, 0.3, 0.45), hsv(0.07, 0.4, 0.2),
                                   hsv(0.26, 0.5, 0.4), 0.14, 0.8);
       const Eigen::Matrix3d lie =
           yaw_matrix(a) * Eigen::AngleAxisd(M_PI / 2, Vec3::UnitZ()).toRotationMatrix();
       const double radius = rng.uniform(0.12, 0.3);
-      b.cylinder(foot + Vec3(0, 0.15 + radius, 0), radius, rng.uniform(0.8, 1.8), bark, b.any_wood(), lie);
+      const int cut = b.any_wood();
+      b.cylinder(foot + Vec3(0, 0.15 + radius, 0), radius, rng.uniform(0.8, 1.8), bark, cut, lie);
     }
   }
   daylight(b, rng.uniform(0.002, 0.008));

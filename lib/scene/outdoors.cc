@@ -12,7 +12,8 @@ namespace da3::scene {
 void daylight(Builder& b, double haze) {
   Rng& rng = b.rng;
   const double elevation = rng.uniform(18, 62);
-  b.sun(elevation, rng.uniform(0, 360), rng.uniform(1.3, 2.1), std::clamp(1.1 - elevation / 60, 0.1, 0.9));
+  const double strength = rng.uniform(1.3, 2.1), azimuth = rng.uniform(0, 360);
+  b.sun(elevation, azimuth, strength, std::clamp(1.1 - elevation / 60, 0.1, 0.9));
   b.sky(rng.uniform(0.15, 0.8), haze);
   const double k = rng.uniform(0.36, 0.52);
   b.ambient(Colour{0.85, 0.95, 1.1} * k, Colour{0.75, 0.7, 0.62} * (k * 0.5));
@@ -25,13 +26,15 @@ void skyline(Builder& b, double near, double far, int count) {
   Rng& rng = b.rng;
   for (int i = 0; i < count; ++i) {
     const double a = 2 * M_PI * (i + rng.uniform(-0.4, 0.4)) / count, r = rng.uniform(near, far);
-    const Colour c = hsv(rng.uniform(0, 0.16), rng.uniform(0.03, 0.4), rng.uniform(0.45, 0.85));
+    const Colour c = b.any_colour({0, 0.16}, {0.03, 0.4}, {0.45, 0.85});
     const double storey = rng.uniform(2.9, 3.5);
     const int wall =
         b.material(Pattern::facade, c, c * 0.7, Colour{0.8, 0.8, 0.78} * rng.uniform(0.4, 1), storey, 0.5);
     const double half = storey * (2 + rng.index(6));
-    b.box(Vec3(r * std::cos(a), half, r * std::sin(a)), Vec3(rng.uniform(5, 10), half, rng.uniform(5, 10)),
-          wall, b.plain(c * 0.5), wall, a + rng.uniform(-0.3, 0.3));
+    const double turn = rng.uniform(-0.3, 0.3);
+    const int roof = b.plain(c * 0.5);
+    b.box(Vec3(r * std::cos(a), half, r * std::sin(a)), b.any_vector({5, 10}, half, {5, 10}), wall, roof,
+          wall, a + turn);
   }
 }
 
@@ -41,9 +44,11 @@ void skyline(Builder& b, double near, double far, int count) {
 // What stands in a shop window.
 int display(Builder& b) {
   switch (b.rng.index(4)) {
-    case 0:
-      return b.material(Pattern::books, hsv(b.rng.uniform(), 0.4, 0.5), hsv(b.rng.uniform(), 0.4, 0.6),
-                        hsv(0.13, 0.3, 0.9), 0.16, 0.8);
+    case 0: {
+      const double other_hue = b.rng.uniform(), hue = b.rng.uniform();
+      return b.material(Pattern::books, hsv(hue, 0.4, 0.5), hsv(other_hue, 0.4, 0.6), hsv(0.13, 0.3, 0.9),
+                        0.16, 0.8);
+    }
     case 1:
       return b.any_text();
     default:
@@ -55,7 +60,7 @@ int display(Builder& b) {
 void house(Builder& b, Vec3 front, double half_x, double depth, double yaw) {
   Rng& rng = b.rng;
   const double storey = rng.uniform(2.9, 3.6);
-  const Colour c = hsv(rng.uniform(0, 0.15), rng.uniform(0.05, 0.5), rng.uniform(0.5, 0.9));
+  const Colour c = b.any_colour({0, 0.15}, {0.05, 0.5}, {0.5, 0.9});
   const Colour trim = Colour{0.85, 0.84, 0.8} * rng.uniform(0.3, 1);
   const int wall = b.material(Pattern::facade, c, c * 0.7, trim, storey, 0.5);
   const double half = storey * (1 + rng.index(3));
@@ -89,7 +94,8 @@ void house(Builder& b, Vec3 front, double half_x, double depth, double yaw) {
       }
     }
   } else {
-    b.box(at(rng.uniform(-0.5, 0.5) * half_x, 1.1, 0.05), Vec3(0.5, 1.1, 0.06), b.any_wood(), yaw);
+    const int door = b.any_wood();
+    b.box(at(rng.uniform(-0.5, 0.5) * half_x, 1.1, 0.05), Vec3(0.5, 1.1, 0.06), door, yaw);
   }
 }
 
@@ -112,9 +118,10 @@ void build_street(Builder& b) {
 
   const int asphalt =
       b.material(Pattern::asphalt, {0.11, 0.11, 0.115}, {0.07, 0.07, 0.075}, {0, 0, 0}, 1, 0.5);
-  const int flags = b.material(Pattern::tiles, hsv(0.1, 0.05, rng.uniform(0.5, 0.7)),
-                               hsv(rng.uniform(0, 0.15), 0.1, rng.uniform(0.48, 0.66)), {0.12, 0.12, 0.12},
-                               rng.uniform(0.25, 0.5), 0.9),
+  const double slab = rng.uniform(0.25, 0.5), other_value = rng.uniform(0.48, 0.66),
+               other_hue = rng.uniform(0, 0.15), value = rng.uniform(0.5, 0.7);
+  const int flags = b.material(Pattern::tiles, hsv(0.1, 0.05, value), hsv(other_hue, 0.1, other_value),
+                               {0.12, 0.12, 0.12}, slab, 0.9),
             kerb = b.plain({0.42, 0.41, 0.4}, 0.5), white = b.plain({0.75, 0.75, 0.72}, 0.8);
   b.box(Vec3(0, -0.25, 0), Vec3(140, 0.25, 140), asphalt);
   b.standing_box(Vec3(0, 0, 0), Vec3(bx + walk, 0.07, bz + walk), flags);
@@ -142,9 +149,11 @@ void build_street(Builder& b) {
     for (double t = -outer_run - 8; t < outer_run + 8;) {
       const double half = rng.uniform(3.5, 8);
       if (rng.chance(0.12)) {
-        for (int i = 0; i < 3; ++i)
-          b.broad_tree(u * (t + half * rng.uniform(0.3, 1.7)) + n * (outer + rng.uniform(2, 8)),
-                       rng.uniform(6, 10));
+        for (int i = 0; i < 3; ++i) {
+          const double height = rng.uniform(6, 10), behind = rng.uniform(2, 8),
+                       along = half * rng.uniform(0.3, 1.7);
+          b.broad_tree(u * (t + along) + n * (outer + behind), height);
+        }
       } else {
         house(b, u * (t + half) + n * outer, half - 0.05, rng.uniform(5, 8), in_yaw);
       }
@@ -247,14 +256,12 @@ double any_object(Builder& b, Vec3 foot, double size) {
   switch (rng.index(7)) {
     case 0:
     case 1: {
-      const Vec3 half(size * rng.uniform(0.4, 0.7), size * rng.uniform(0.25, 0.8),
-                      size * rng.uniform(0.4, 0.7));
+      const Vec3 half = size * b.any_vector({0.4, 0.7}, {0.25, 0.8}, {0.4, 0.7});
       b.box(foot + Vec3(0, half.y(), 0), half, skin, rng.chance(0.4) ? any_surface(b) : skin, skin, yaw);
       return 2 * half.y();
     }
     case 2: {
-      const Vec3 r(size * rng.uniform(0.4, 0.65), size * rng.uniform(0.4, 0.65),
-                   size * rng.uniform(0.4, 0.65));
+      const Vec3 r = size * b.any_vector({0.4, 0.65}, {0.4, 0.65}, {0.4, 0.65});
       b.ellipsoid(foot + Vec3(0, r.y(), 0), rng.chance(0.5) ? Vec3(r.y(), r.y(), r.y()) : r, skin, yaw);
       return 0;
     }
@@ -417,7 +424,7 @@ void build_ruins(Builder& b) {
     const int drums = std::max(1, int(height / 0.9));
     for (int i = 0; i < drums; ++i) {
       const double h = height / drums / 2;
-      b.cylinder(foot + Vec3(rng.uniform(-0.015, 0.015), 0.24 + h * (2 * i + 1), rng.uniform(-0.015, 0.015)),
+      b.cylinder(foot + b.any_vector({-0.015, 0.015}, 0.24 + h * (2 * i + 1), {-0.015, 0.015}),
                  r * (1 - 0.04 * i), h - 0.006, stone, stone);
     }
     if (whole) {
@@ -505,8 +512,8 @@ void build_ruins(Builder& b) {
       b.material(Pattern::rock, hsv(0.2, 0.3, 0.5), hsv(0.12, 0.3, 0.4), hsv(0.25, 0.45, 0.4), 12, 0.6);
   for (int i = 0; i < 12; ++i) {
     const double a = 2 * M_PI * i / 12, r = rng.uniform(105, 130);
-    b.ellipsoid(Vec3(r * std::cos(a), -3, r * std::sin(a)),
-                Vec3(rng.uniform(25, 40), rng.uniform(8, 24), rng.uniform(25, 40)), hill, a);
+    b.ellipsoid(Vec3(r * std::cos(a), -3, r * std::sin(a)), b.any_vector({25, 40}, {8, 24}, {25, 40}), hill,
+                a);
   }
   daylight(b, rng.uniform(0.002, 0.006));
 }

@@ -9,6 +9,14 @@
 
 namespace da3::scene {
 
+// Bounds of what is drawn: lo <= value < hi.
+struct Range {
+  double lo, hi;
+};
+
+// Two draws in one expression come in an order that the compiler chooses (unless in a braced list), so that
+// each compiler would have scenes of its own. Every draw is a statement of its own, or goes through a
+// function that says its order.
 class Rng {
  public:
   explicit Rng(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15ull + 0xD1B54A32D192ED03ull) { next(); }
@@ -24,6 +32,7 @@ class Rng {
   // 0 <= value < 1
   double uniform() { return double(next() >> 11) * 0x1p-53; }
   double uniform(double lo, double hi) { return lo + (hi - lo) * uniform(); }
+  double uniform(Range range) { return uniform(range.lo, range.hi); }
   // 0 <= value < count
   int index(int count) { return int(uniform() * count); }
   bool chance(double probability) { return uniform() < probability; }

@@ -18,8 +18,9 @@ struct Frame {
 }  // namespace
 
 void Builder::broad_tree(Vec3 foot, double height) {
-  const int bark = material(Pattern::bark, hsv(0.08, 0.35, rng.uniform(0.35, 0.55)), hsv(0.07, 0.4, 0.22),
-                            hsv(0.25, 0.4, 0.35), rng.uniform(0.1, 0.2), 0.8);
+  const double scale = rng.uniform(0.1, 0.2), value = rng.uniform(0.35, 0.55);
+  const int bark =
+      material(Pattern::bark, hsv(0.08, 0.35, value), hsv(0.07, 0.4, 0.22), hsv(0.25, 0.4, 0.35), scale, 0.8);
   const int leaves = any_foliage();
   const double trunk = height * rng.uniform(0.03, 0.045), crown = height * rng.uniform(0.2, 0.28);
   const double lean = rng.uniform(-0.05, 0.05), turn = rng.uniform(0, 2 * M_PI);
@@ -30,15 +31,16 @@ void Builder::broad_tree(Vec3 foot, double height) {
   for (int i = 0; i < blobs; ++i) {
     const double a = turn + 2 * M_PI * i / blobs, r = crown * rng.uniform(0.4, 0.8);
     const double size = crown * rng.uniform(0.55, 0.85);
-    ellipsoid(foot + Vec3(r * std::cos(a), height * rng.uniform(0.55, 0.78), r * std::sin(a)),
-              Vec3(size, size * rng.uniform(0.65, 0.9), size), leaves, a);
+    const double flat = size * rng.uniform(0.65, 0.9), y = height * rng.uniform(0.55, 0.78);
+    ellipsoid(foot + Vec3(r * std::cos(a), y, r * std::sin(a)), Vec3(size, flat, size), leaves, a);
   }
   ellipsoid(foot + Vec3(0, height * 0.82, 0), Vec3(crown * 0.75, height * 0.17, crown * 0.75), leaves);
 }
 
 void Builder::conifer(Vec3 foot, double height) {
-  const int bark = material(Pattern::bark, hsv(0.06, 0.4, rng.uniform(0.3, 0.5)), hsv(0.06, 0.45, 0.2),
-                            hsv(0.25, 0.4, 0.3), rng.uniform(0.08, 0.16), 0.8);
+  const double scale = rng.uniform(0.08, 0.16), value = rng.uniform(0.3, 0.5);
+  const int bark =
+      material(Pattern::bark, hsv(0.06, 0.4, value), hsv(0.06, 0.45, 0.2), hsv(0.25, 0.4, 0.3), scale, 0.8);
   const int needles = any_foliage();
   const double radius = height * rng.uniform(0.14, 0.2);
   cylinder(foot + Vec3(0, height * 0.25 - 0.2, 0), height * 0.022, height * 0.27, bark, bark);
@@ -67,8 +69,7 @@ void Builder::boulder(Vec3 foot, double size, int material) {
     const double s = size * rng.uniform(0.5, 1), a = rng.uniform(0, 2 * M_PI), r = i ? size * 0.5 : 0;
     const Vec3 at = foot + Vec3(r * std::cos(a), s * rng.uniform(0.1, 0.35), r * std::sin(a));
     if (rng.chance(0.65)) {
-      ellipsoid(at, Vec3(s * rng.uniform(0.6, 0.95), s * rng.uniform(0.4, 0.8), s * rng.uniform(0.6, 0.95)),
-                material, a);
+      ellipsoid(at, s * any_vector({0.6, 0.95}, {0.4, 0.8}, {0.6, 0.95}), material, a);
     } else {
       const Eigen::Matrix3d turn =
           (Eigen::AngleAxisd(a, Vec3::UnitY()) * Eigen::AngleAxisd(rng.uniform(-0.4, 0.4), Vec3::UnitX()))
@@ -90,12 +91,17 @@ void Builder::table(Vec3 foot, double half_x, double half_z, double height, int 
   for (int i = 0; i < things; ++i) {
     const double x = rng.uniform(-0.75, 0.75) * half_x, z = rng.uniform(-0.7, 0.7) * half_z;
     switch (rng.index(3)) {
-      case 0:
-        cylinder(at(x, height + 0.1, z), rng.uniform(0.03, 0.06), 0.1, any_fabric(), plain({0.5, 0.5, 0.5}));
+      case 0: {
+        const int inside = plain({0.5, 0.5, 0.5}), skin = any_fabric();
+        const double radius = rng.uniform(0.03, 0.06);
+        cylinder(at(x, height + 0.1, z), radius, 0.1, skin, inside);
         break;
-      case 1:
-        box(at(x, height + 0.025, z), Vec3(0.1, 0.025, 0.14), any_text(), yaw + rng.uniform(-1, 1));
+      }
+      case 1: {
+        const double turn = rng.uniform(-1, 1);
+        box(at(x, height + 0.025, z), Vec3(0.1, 0.025, 0.14), any_text(), yaw + turn);
         break;
+      }
       default:
         ellipsoid(at(x, height + 0.07, z), Vec3(0.09, 0.07, 0.09), plain(hsv(rng.uniform(), 0.6, 0.7), 0.6));
     }
@@ -125,8 +131,9 @@ void Builder::bookshelf(Vec3 foot, double half_width, double height, double yaw)
   for (int i = 0; i <= shelves; ++i) {
     box(at(0, 0.02 + i * step, 0), Vec3(half_width, 0.014, depth), wood, yaw);
     if (i == shelves) continue;
-    const int books = material(Pattern::books, hsv(rng.uniform(), 0.5, 0.55), hsv(rng.uniform(), 0.4, 0.7),
-                               hsv(0.13, 0.3, 0.9), rng.uniform(0.03, 0.05), 0.8);
+    const double scale = rng.uniform(0.03, 0.05), other_hue = rng.uniform(), hue = rng.uniform();
+    const int books = material(Pattern::books, hsv(hue, 0.5, 0.55), hsv(other_hue, 0.4, 0.7),
+                               hsv(0.13, 0.3, 0.9), scale, 0.8);
     double x = -half_width + 0.03;
     while (x < half_width - 0.12) {
       const double w = rng.uniform(0.1, 0.3), h = step * rng.uniform(0.3, 0.42);
@@ -152,7 +159,8 @@ void Builder::cabinet(Vec3 foot, Vec3 half, double yaw) {
   }
   if (half.y() < 0.6 && rng.chance(0.8)) {
     const double y = 2 * half.y();
-    cylinder(at(-half.x() * 0.5, y + 0.12, 0), 0.08, 0.12, any_tiles(), plain({0.3, 0.3, 0.3}));
+    const int inside = plain({0.3, 0.3, 0.3}), skin = any_tiles();
+    cylinder(at(-half.x() * 0.5, y + 0.12, 0), 0.08, 0.12, skin, inside);
     box(at(half.x() * 0.4, y + 0.15, 0), Vec3(0.2, 0.15, 0.02), any_picture(), yaw);
   }
 }
@@ -184,7 +192,8 @@ void Builder::potted_plant(Vec3 foot, double height) {
   cylinder(foot + Vec3(0, height * 0.14, 0), height * 0.14, height * 0.14, pot,
            plain({0.06, 0.04, 0.03}, 0.8));
   const int leaves = any_foliage();
-  cylinder(foot + Vec3(0, height * 0.4, 0), height * 0.015, height * 0.2, any_wood(), any_wood());
+  const int cut = any_wood(), stem = any_wood();
+  cylinder(foot + Vec3(0, height * 0.4, 0), height * 0.015, height * 0.2, stem, cut);
   for (int i = 0; i < 5; ++i) {
     const double a = 2 * M_PI * i / 5 + rng.uniform(-0.3, 0.3), s = height * rng.uniform(0.12, 0.2);
     ellipsoid(foot + Vec3(0.15 * height * std::cos(a), height * rng.uniform(0.5, 0.85),
@@ -197,7 +206,8 @@ void Builder::floor_lamp(Vec3 foot) {
   const int metal = plain({0.25, 0.24, 0.22}, 0.3);
   cylinder(foot + Vec3(0, 0.015, 0), 0.15, 0.015, metal, metal);
   cylinder(foot + Vec3(0, 0.75, 0), 0.014, 0.75, metal, metal);
-  cylinder(foot + Vec3(0, 1.55, 0), 0.18, 0.14, any_fabric(), lamp({1, 0.85, 0.6}));
+  const int bulb = lamp({1, 0.85, 0.6}), shade = any_fabric();
+  cylinder(foot + Vec3(0, 1.55, 0), 0.18, 0.14, shade, bulb);
 }
 
 void Builder::barrel(Vec3 foot) {
@@ -222,8 +232,10 @@ void Builder::crate(Vec3 foot, double half, double yaw) {
 
 void Builder::car(Vec3 foot, double yaw) {
   const Frame at{foot, yaw};
-  const Colour c =
-      hsv(rng.uniform(), rng.chance(0.5) ? 0.05 : rng.uniform(0.5, 0.85), rng.uniform(0.3, 0.85));
+  const double value = rng.uniform(0.3, 0.85);
+  const double saturation = rng.chance(0.5) ? 0.05 : rng.uniform(0.5, 0.85);
+  const double hue = rng.uniform();
+  const Colour c = hsv(hue, saturation, value);
   const int body = material(Pattern::noise, c, c * 0.85, c, 0.7, 0.25);
   const int glass = plain({0.03, 0.04, 0.05}, 0.5), tyre = plain({0.02, 0.02, 0.02}, 0.5);
   const int light_grey = plain({0.55, 0.55, 0.55}, 0.3);

@@ -65,6 +65,12 @@ Eigen::Vector3d direction(double yaw, double pitch) {
   return {std::cos(pitch) * std::sin(yaw), std::sin(pitch), std::cos(pitch) * std::cos(yaw)};
 }
 
+// Normal in each component, the vertical one scaled.
+Eigen::Vector3d any_step(Rng& rng, double vertical) {
+  const double z = rng.normal(), y = vertical * rng.normal(), x = rng.normal();
+  return {x, y, z};
+}
+
 void check(const ViewRange& r) {
   if (!(r.fov_low >= 1 && r.fov_high <= 170 && r.fov_low <= r.fov_high))
     throw std::invalid_argument("The field of view must be a range within 1 to 170 degrees, not " +
@@ -126,7 +132,7 @@ std::vector<Camera> random_views(const Scene& scene, Rng& rng, int count, const 
     Camera view = first;
     double reach = depth * rng.uniform(0.06, 0.5);
     for (int i = 0; i < kTries; ++i, reach *= 0.85) {
-      const Eigen::Vector3d step(rng.normal(), 0.35 * rng.normal(), rng.normal());
+      const Eigen::Vector3d step = any_step(rng, 0.35);
       Eigen::Vector3d to = eye + reach * step.normalized();
       const double ground = w.trail.position(0).y() - w.eye;
       if (scene.data().field.side == 0) to.y() = std::clamp(to.y(), ground + w.low, ground + w.high);
@@ -134,11 +140,9 @@ std::vector<Camera> random_views(const Scene& scene, Rng& rng, int count, const 
       const Eigen::Vector3d way = to - eye;
       const float hit = scene.cast(eye, {way.normalized().cast<float>()})[0];
       if ((hit > 0 && hit < way.norm() + kNose) || scene.clearance(to, 1) < kNose) continue;
-      const Eigen::Vector3d target =
-          eye + forward * depth +
-          0.2 * depth * Eigen::Vector3d(rng.normal(), 0.5 * rng.normal(), rng.normal());
+      const Eigen::Vector3d target = eye + forward * depth + 0.2 * depth * any_step(rng, 0.5);
       Eigen::Vector3d aim = (target - to).normalized();
-      aim = (aim + 0.12 * Eigen::Vector3d(rng.normal(), 0.5 * rng.normal(), rng.normal())).normalized();
+      aim = (aim + 0.12 * any_step(rng, 0.5)).normalized();
       if (std::abs(aim.y()) > 0.85) continue;
       Camera candidate = first;
       look_along(candidate, to, aim, range.roll * rng.normal());

@@ -186,8 +186,8 @@ TEST_CASE("clearance is a bound: nothing is nearer than it says") {
     const Scene scene = Scene::make(Family(f), 2);
     std::vector<Eigen::Vector3f> rays;
     for (int i = 0; i < 400; ++i) {
-      const Vec3 d(rng.normal(), rng.normal(), rng.normal());
-      rays.push_back(d.normalized().cast<float>());
+      const double z = rng.normal(), y = rng.normal(), x = rng.normal();
+      rays.push_back(Vec3(x, y, z).normalized().cast<float>());
     }
     const Trail& trail = scene.whereabouts().trail;
     for (int i = 0; i < 20; ++i) {
