@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <future>
 #include <limits>
 #include <map>
 #include <memory>
@@ -16,16 +17,22 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #define DA3_ENGINE_BUILD
 #include "engine/api/engine.h"
+#include "engine/api/engine_error.h"
+#include "engine/runtime/batch_worker.h"
+#include "stub_time.h"
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using Options = std::map<std::string, std::string>;
 constexpr std::chrono::milliseconds kAskAgain{5};  // a blocked open() or warm_up() whether it is wanted
+
+struct Core;
 
 // One lock and one condition for the whole stub: it is a test double, not a race for speed.
 struct Global {
@@ -37,8 +44,9 @@ struct Global {
   int open_passes = 0;
   int opening = 0;  // open() that waited
   int to_expire = 0;
+  int slow_passes = 0;  // how many slow passes may end; negative: all
   std::set<std::pair<const Da3Engine*, const void*>> streams;
-  std::map<std::string, Da3Engine*> engines;
+  std::map<std::string, Core*> engines;
 };
 
 Global& global() {
@@ -46,11 +54,19 @@ Global& global() {
   return *instance;
 }
 
+da3::testing::StubTime& test_time() {
+  static auto* time = new da3::testing::StubTime;
+  return *time;
+}
+
 struct Request {
+  Da3Engine* reference = nullptr;
   Da3Request request;
   std::vector<Da3View> views;
   int number = 0;  // of this engine, from 1
   bool expire = false;
+  bool halved = false;     // by halve-at
+  bool slow_done = false;  // by slow-at
   bool abandoned = false;  // runs, and nobody wants it any more
   Clock::time_point submitted;
 };
@@ -91,25 +107,42 @@ uint32_t parse_outputs(const std::string& text) {
 
 struct Da3Result {
   std::atomic<int> refs{1};
+  std::string failure;  // why it is none
   Da3ResultData data{};
   std::vector<float> depth, confidence, sky, ray, ray_confidence, extrinsics, intrinsics;
 };
 
+// What open() hands out.
 struct Da3Engine {
+  Core* core = nullptr;
+  Da3EngineConfig config{};
+  mutable da3::Client client;  // of queue=former
+  bool stop_warm_up = false;
+};
+
+namespace {
+
+// The real engine's queue and worker.
+struct Former {
+  bool in_test_time = false;
+  std::atomic<std::thread::id> thread{};
+  std::unique_ptr<da3::BatchWorker> worker;  // last: ends before the rest goes
+};
+
+// What the references to a model share.
+struct Core {
   std::string key, name, source, device;
   Options options;
   Da3ModelInfo info{};
-  int references = 1;
+  std::set<const Da3Engine*> references;
   int requests = 0;
   bool stopping = false;
   std::deque<std::unique_ptr<Request>> pending;
   std::vector<std::unique_ptr<Request>> running;
   std::thread worker;
-  bool stop_warm_up = false;
   int64_t single_ns = 0;
   uint64_t batches = 0;
-  // Who hears of warnings: the users of all references (the stub does not tell them apart).
-  std::vector<Da3EngineConfig> users;
+  std::unique_ptr<Former> former;  // queue=former; else the stub's own queue
 
   int number(const char* option, int fallback) const {
     const auto found = options.find(option);
@@ -117,8 +150,6 @@ struct Da3Engine {
   }
   bool hits(const char* option, const Request& request) const { return number(option, 0) == request.number; }
 };
-
-namespace {
 
 // ---- what the stub computes
 // ---------------------------------------------------------------------------------------
@@ -153,7 +184,7 @@ void compute_view(const Da3Request& request, const Da3View& view, uint32_t index
   std::copy_n(k, 9, result.intrinsics.begin() + 9 * index);
 }
 
-void spoil(const Da3Engine& engine, const Request& request, Da3Result& result) {
+void spoil(const Core& engine, const Request& request, Da3Result& result) {
   Da3ResultData& data = result.data;
   if (engine.hits("nan-at", request)) {
     std::fill(result.depth.begin(), result.depth.end(), std::numeric_limits<float>::quiet_NaN());
@@ -166,9 +197,15 @@ void spoil(const Da3Engine& engine, const Request& request, Da3Result& result) {
   if (engine.hits("no-confidence-at", request)) data.confidence = nullptr;
 }
 
-Da3Result* compute(const Da3Engine& engine, const Request& item, uint32_t batch) {
+Da3Result* new_result() {
+  const std::lock_guard lock(global().mutex);
+  ++global().counters.results_alive;
+  return new Da3Result;
+}
+
+Da3Result* compute(const Core& engine, const Request& item, uint32_t batch) {
   const Da3Request& request = item.request;
-  auto* result = new Da3Result;
+  auto* result = new_result();
   const size_t n = request.n_views;
   const size_t values = n * request.width * request.height;
   result->depth.resize(values);
@@ -211,66 +248,103 @@ Da3Result* compute(const Da3Engine& engine, const Request& item, uint32_t batch)
   return result;
 }
 
-// ---- the worker
+// ---- passes that go wrong
 // ---------------------------------------------------------------------------------------------------
 
-void warn(const Da3Engine& engine) {
-  std::vector<Da3EngineConfig> users;
-  {
-    const std::lock_guard lock(global().mutex);
-    users = engine.users;
-  }
-  for (const Da3EngineConfig& user : users) {
-    if (user.warning)
-      user.warning(user.user, DA3_ERROR_NO_MEMORY, "Out of memory with 4 items; from now on 2.");
+// All who have a part in the pass; while they have, they are not closed. Called without the lock.
+void warn(const std::vector<Request*>& items, Da3ErrorCode code, const char* text) {
+  std::set<const Da3Engine*> references;
+  for (const Request* item : items) references.insert(item->reference);
+  for (const Da3Engine* reference : references) {
+    if (reference->config.warning) reference->config.warning(reference->config.user, code, text);
   }
 }
 
+std::string error_text(Da3ErrorCode code, int number) {
+  switch (code) {
+    case DA3_ERROR_CANCELLED:
+      return "The request was cancelled.";
+    case DA3_ERROR_EXPIRED:
+      return "The deadline could not be met.";
+    case DA3_ERROR_NO_MEMORY:
+      return "Out of memory: the stub needs 1 byte more; use a smaller process-res.";
+    default:
+      return "The stub failed at request " + std::to_string(number) + ".";
+  }
+}
+
+// Notes a pass of these items. Returns why it fails as a whole, with the number of the request that did it.
+Da3ErrorCode begin_pass(Core& engine, const std::vector<Request*>& items, int* culprit) {
+  Global& g = global();
+  std::unique_lock lock(g.mutex);
+  if (g.counters.batches < DA3_STUB_MAX_BATCHES) {
+    g.counters.batch_sizes[g.counters.batches] = int(items.size());
+  }
+  ++g.counters.batches;
+  ++engine.batches;
+  Da3ErrorCode code = DA3_OK;
+  for (Request* item : items) {
+    if (engine.hits("slow-at", *item) && !std::exchange(item->slow_done, true)) {
+      ++g.counters.slow_passes;
+      g.changed.notify_all();
+      g.changed.wait(lock, [&] { return engine.stopping || g.slow_passes != 0; });
+      if (g.slow_passes > 0) --g.slow_passes;
+    }
+    const bool halves = items.size() > 1 && engine.hits("halve-at", *item) && !item->halved;
+    item->halved |= halves;
+    const bool no_memory = halves || engine.hits("oom-at", *item);
+    if (!no_memory && !engine.hits("break-at", *item)) continue;
+    code = no_memory ? DA3_ERROR_NO_MEMORY : DA3_ERROR_FAILED;
+    *culprit = item->number;
+  }
+  if (code != DA3_OK) ++g.counters.broken_passes;
+  return code;
+}
+
+// The owner of a request hears of its end. Called without the lock.
+void tell(const Request& item, Da3Result* result, const Da3Error* error) {
+  Global& g = global();
+  {
+    const std::lock_guard lock(g.mutex);
+    --g.outstanding;  // before done(): its callee may submit the next one
+  }
+  const Da3ErrorCode code = error ? error->code : DA3_OK;
+  item.request.done(item.request.user, result, error);
+  const std::lock_guard lock(g.mutex);
+  ++g.counters.finished;
+  if (code == DA3_ERROR_CANCELLED) ++g.counters.cancelled;
+  if (code == DA3_ERROR_EXPIRED) ++g.counters.expired;
+  g.changed.notify_all();
+}
+
+// ---- the stub's own queue and worker
+// ---------------------------------------------------------------------------------------------------
+
 // Called without the lock.
-void finish(const Da3Engine& engine, Request& item, Da3ErrorCode code, uint32_t batch) {
+void finish(const Core& engine, Request& item, Da3ErrorCode code, uint32_t batch) {
   if (engine.hits("fail-at", item)) code = DA3_ERROR_FAILED;
-  if (engine.hits("oom-at", item)) code = DA3_ERROR_NO_MEMORY;
   if (item.expire && code == DA3_OK) code = DA3_ERROR_EXPIRED;
-  if (engine.hits("halve-at", item)) warn(engine);
   {
     const std::lock_guard lock(global().mutex);
     if (item.abandoned) code = DA3_ERROR_CANCELLED;
-    --global().outstanding;  // before done(): its callee may submit the next one
-  }
-  Da3Result* result = nullptr;
-  if (code == DA3_OK && !engine.hits("no-result-at", item)) {
-    result = compute(engine, item, batch);
-    const std::lock_guard lock(global().mutex);
-    ++global().counters.results_alive;
   }
   if (code == DA3_OK) {
-    item.request.done(item.request.user, result, nullptr);
-  } else {
-    Da3Error error{};
-    set_error(&error, code,
-              code == DA3_ERROR_CANCELLED ? "The request was cancelled."
-              : code == DA3_ERROR_EXPIRED ? "The deadline could not be met."
-              : code == DA3_ERROR_NO_MEMORY
-                  ? "Out of memory: the stub needs 1 byte more; use a smaller process-res."
-                  : "The stub failed at request " + std::to_string(item.number) + ".",
-              "stub");
-    item.request.done(item.request.user, nullptr, &error);
-    std::free(error.message);
-    std::free(error.detail);
+    tell(item, engine.hits("no-result-at", item) ? nullptr : compute(engine, item, batch), nullptr);
+    return;
   }
-  const std::lock_guard lock(global().mutex);
-  ++global().counters.finished;
-  if (code == DA3_ERROR_CANCELLED) ++global().counters.cancelled;
-  if (code == DA3_ERROR_EXPIRED) ++global().counters.expired;
-  global().changed.notify_all();
+  Da3Error error{};
+  set_error(&error, code, error_text(code, item.number), "stub");
+  tell(item, nullptr, &error);
+  std::free(error.message);
+  std::free(error.detail);
 }
 
-bool may_start(const Da3Engine& engine) {
+bool may_start(const Core& engine) {
   return !engine.pending.empty() && (!engine.number("block", 0) || global().passes != 0);
 }
 
 // Takes the longest run of equal shape that fits into a batch.
-void form_batch(Da3Engine& engine) {
+void form_batch(Core& engine) {
   const Da3Request& first = engine.pending.front()->request;
   while (may_start(engine) && engine.running.size() < engine.info.max_batch) {
     const Da3Request& next = engine.pending.front()->request;
@@ -286,26 +360,27 @@ void form_batch(Da3Engine& engine) {
   }
 }
 
-// Some of what runs, as one pass. One that breaks is run again in halves, as the engine does.
-void run_pass(const Da3Engine& engine, size_t begin, size_t end, Da3ErrorCode code) {
-  const auto breaks = [&](const auto& item) { return engine.hits("break-at", *item); };
-  const bool broken = code == DA3_OK && std::any_of(engine.running.begin() + std::ptrdiff_t(begin),
-                                                    engine.running.begin() + std::ptrdiff_t(end), breaks);
-  if (broken) {
-    const std::lock_guard lock(global().mutex);
-    ++global().counters.broken_passes;
-  }
-  if (broken && end - begin > 1) {
-    const size_t middle = (begin + end + 1) / 2;
-    run_pass(engine, begin, middle, code);
-    run_pass(engine, middle, end, code);
+// Some of what runs, as one pass. One that fails as a whole is run again in halves, as the engine does.
+void run_pass(Core& engine, size_t begin, size_t end) {
+  std::vector<Request*> items;
+  for (size_t i = begin; i < end; ++i) items.push_back(engine.running[i].get());
+  int culprit = 0;
+  const Da3ErrorCode code = begin_pass(engine, items, &culprit);
+  if (code == DA3_OK || items.size() == 1) {
+    for (Request* item : items) finish(engine, *item, code, uint32_t(items.size()));
     return;
   }
-  for (size_t i = begin; i < end; ++i)
-    finish(engine, *engine.running[i], broken ? DA3_ERROR_FAILED : code, uint32_t(end - begin));
+  if (code == DA3_ERROR_NO_MEMORY) {
+    const std::string text = "Out of memory with " + std::to_string(items.size()) + " items; from now on " +
+                             std::to_string(items.size() / 2) + ".";
+    warn(items, code, text.c_str());
+  }
+  const size_t middle = (begin + end + 1) / 2;
+  run_pass(engine, begin, middle);
+  run_pass(engine, middle, end);
 }
 
-void work(Da3Engine* engine) {
+void work(Core* engine) {
   Global& g = global();
   std::unique_lock lock(g.mutex);
   while (true) {
@@ -321,19 +396,148 @@ void work(Da3Engine* engine) {
         if (engine->stopping || engine->pending.empty()) continue;
       }
       form_batch(*engine);
-      if (g.counters.batches < DA3_STUB_MAX_BATCHES) {
-        g.counters.batch_sizes[g.counters.batches] = int(engine->running.size());
-      }
-      ++g.counters.batches;
-      ++engine->batches;
     }
-    const Da3ErrorCode code = engine->stopping ? DA3_ERROR_CANCELLED : DA3_OK;
+    const bool stopping = engine->stopping;
     lock.unlock();
-    run_pass(*engine, 0, engine->running.size(), code);
+    if (stopping) {
+      for (const auto& item : engine->running) finish(*engine, *item, DA3_ERROR_CANCELLED, 0);
+    } else {
+      run_pass(*engine, 0, engine->running.size());
+    }
     lock.lock();
     engine->running.clear();
     g.changed.notify_all();
   }
+}
+
+// ---- the real engine's queue and worker
+// ---------------------------------------------------------------------------------------------------
+
+// The end of a request that was in the queue.
+void on_former_done(void* user, Da3Result* result, const Da3Error* error) {
+  const std::unique_ptr<Request> item(static_cast<Request*>(user));
+  const Former& former = *item->reference->core->former;
+  uint8_t rgb[3];  // the pixels are gone afterwards
+  std::copy_n(item->views.front().rgb, 3, rgb);
+  tell(*item, result, error);
+  if (former.in_test_time)
+    test_time().ended(rgb, error ? error->code : DA3_OK, former.thread.load() == std::this_thread::get_id());
+}
+
+// What a pass of so many items takes.
+void spend_time(const Core& engine, size_t items) {
+  if (engine.former->in_test_time) {
+    test_time().spend(int64_t(1000) *
+                      (engine.number("base-us", 0) + engine.number("item-us", 1000) * int64_t(items)));
+  } else if (const int delay = engine.number("delay-ms", 0)) {
+    Global& g = global();
+    std::unique_lock lock(g.mutex);
+    g.changed.wait_for(lock, std::chrono::milliseconds(delay), [&] { return engine.stopping; });
+  }
+}
+
+std::vector<Da3Result*> run_former_pass(Core& engine, const std::vector<da3::Item>& items) {
+  const int64_t started = engine.former->worker->queue().now();
+  std::vector<Da3Result*> results;
+  if (!items.front().user) {  // a measurement
+    spend_time(engine, items.size());
+    for (size_t i = 0; i < items.size(); ++i) results.push_back(new_result());
+    return results;
+  }
+  std::vector<Request*> requests;
+  for (const da3::Item& item : items) requests.push_back(static_cast<Request*>(item.user));
+  int culprit = 0;
+  const Da3ErrorCode code = begin_pass(engine, requests, &culprit);
+  if (code != DA3_OK) throw da3::EngineError(code, error_text(code, culprit), "stub");
+  spend_time(engine, items.size());
+  for (size_t i = 0; i < items.size(); ++i) {
+    const Request& request = *requests[i];
+    if (engine.hits("no-result-at", request)) {
+      results.push_back(nullptr);
+      continue;
+    }
+    Da3Result* result = compute(engine, request, uint32_t(items.size()));
+    result->data.queued_ns = started - items[i].submitted;
+    result->data.inference_ns = engine.former->worker->queue().now() - started;
+    if (engine.hits("fail-at", request)) result->failure = error_text(DA3_ERROR_FAILED, request.number);
+    results.push_back(result);
+  }
+  return results;
+}
+
+void stub_result_unref(Da3Result* result);
+
+void start_former(Core& engine) {
+  engine.former = std::make_unique<Former>();
+  Former& former = *engine.former;
+  former.in_test_time = engine.number("test-time", 0) != 0;
+  da3::BatchWorker::Parts parts;
+  std::promise<void> may_run;  // not before `worker` is there
+  parts.thread_started = [&former, ready = may_run.get_future().share()] {
+    ready.wait();
+    former.thread = std::this_thread::get_id();
+  };
+  parts.run = [&engine](const std::vector<da3::Item>& items, uint64_t*) {
+    return run_former_pass(engine, items);
+  };
+  parts.release = [](Da3Result* result) {
+    if (result) stub_result_unref(result);
+  };
+  parts.failure = [](const Da3Result* result) { return result ? result->failure : std::string(); };
+  former.worker = std::make_unique<da3::BatchWorker>(
+      std::move(parts), engine.info.max_batch,
+      former.in_test_time ? static_cast<da3::Clock&>(test_time()) : da3::Clock::real());
+  if (engine.number("block", 0)) {
+    former.worker->queue().add_task([&engine] {
+      Global& g = global();
+      std::unique_lock lock(g.mutex);
+      g.changed.wait(lock, [&] { return engine.stopping || g.passes != 0; });
+    });
+  }
+  may_run.set_value();
+}
+
+void cancel_former_items(std::vector<da3::Item> items) {
+  for (da3::Item& item : items)
+    da3::deliver(item, DA3_ERROR_CANCELLED, error_text(DA3_ERROR_CANCELLED, 0), "stub");
+}
+
+void submit_to_former(Da3Engine& reference, std::unique_ptr<Request> request) {
+  const Former& former = *reference.core->former;
+  const Da3Request& r = request->request;
+  da3::Item item;
+  item.client = &reference.client;
+  item.stream = r.stream;
+  item.views = request->views;
+  item.width = r.width;
+  item.height = r.height;
+  item.outputs = r.outputs | DA3_OUTPUT_DEPTH;
+  item.ref_view_strategy = r.ref_view_strategy;
+  item.use_ray_pose = r.use_ray_pose != 0;
+  item.max_batch = reference.client.max_batch;
+  item.droppable = (r.flags & DA3_REQUEST_DROP_EXPIRED) != 0;
+  if (r.deadline_ns > 0) {
+    item.deadline = r.deadline_ns;
+    // The same time from now.
+    if (former.in_test_time) item.deadline += test_time().now() - da3::Clock::real().now();
+  }
+  item.done = on_former_done;
+  item.user = request.release();
+  reference.client.begin(item.stream);
+  const da3::testing::StubTime::Submitting submitting(former.in_test_time ? &test_time() : nullptr);
+  former.worker->queue().push(std::move(item));
+}
+
+da3::Item item_like(const Da3Engine& reference, const Da3Shape& shape) {
+  da3::Item item;
+  item.client = &reference.client;
+  item.views.resize(shape.n_views);
+  item.width = shape.width;
+  item.height = shape.height;
+  item.outputs = shape.outputs | DA3_OUTPUT_DEPTH;
+  item.use_ray_pose = shape.use_ray_pose != 0;
+  item.max_batch = reference.client.max_batch;
+  return item;
 }
 
 // ---- the API
@@ -356,8 +560,8 @@ int bad_model(const std::string& name, Da3Error* error) {
   return DA3_OK;
 }
 
-Da3Engine* new_engine(const Da3EngineConfig& config, const std::string& key, const Options& options) {
-  auto* engine = new Da3Engine;
+Core* new_engine(const Da3EngineConfig& config, const std::string& key, const Options& options) {
+  auto* engine = new Core;
   const auto text = [&](const char* option, const char* fallback) {
     const auto found = options.find(option);
     return found == options.end() ? std::string(fallback) : found->second;
@@ -386,7 +590,11 @@ Da3Engine* new_engine(const Da3EngineConfig& config, const std::string& key, con
   info.performance_mode = config.performance_mode;
   info.attention = config.attention == DA3_ATTENTION_AUTO ? DA3_ATTENTION_PLAIN : config.attention;
   info.plan = "as the stub does";
-  engine->worker = std::thread(work, engine);
+  if (text("queue", "own") == "former") {
+    start_former(*engine);
+  } else {
+    engine->worker = std::thread(work, engine);
+  }
   return engine;
 }
 
@@ -394,6 +602,18 @@ Da3Engine* new_engine(const Da3EngineConfig& config, const std::string& key, con
 bool asks_to_stop(const Da3EngineConfig& config) {
   constexpr size_t kSize = offsetof(Da3EngineConfig, cancelled) + sizeof config.cancelled;
   return config.struct_size >= kSize && config.cancelled && config.cancelled(config.user) != 0;
+}
+
+Da3Engine* new_reference(Core& core, const Da3EngineConfig& config) {
+  auto* reference = new Da3Engine;
+  reference->core = &core;
+  // Callers of an older engine.h have fewer fields.
+  std::memcpy(&reference->config, &config, std::min<size_t>(config.struct_size, sizeof config));
+  reference->client.max_batch = config.max_batch;
+  reference->client.user = reference->config.user;
+  reference->client.warning = reference->config.warning;
+  core.references.insert(reference);
+  return reference;
 }
 
 Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
@@ -440,41 +660,49 @@ Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
   ++g.counters.opened;
   g.counters.last_memory_fraction = config->memory_fraction;
   g.counters.last_cache_ttl_ms = config->cache_ttl_ms;
-  Da3Engine*& engine = g.engines[key];
-  if (engine) {
-    ++engine->references;
-  } else {
-    engine = new_engine(*config, key, options);
+  g.counters.last_cache_memory_limit = config->cache_memory_limit;
+  Core*& core = g.engines[key];
+  if (!core) {
+    core = new_engine(*config, key, options);
     ++g.counters.engines_alive;
   }
-  engine->users.push_back(*config);
-  return engine;
+  return new_reference(*core, *config);
 }
 
-void stub_close(Da3Engine* engine) {
+// Requests of this reference that have not started end; then it waits for the running ones.
+void end_requests(Da3Engine* reference);
+
+void stub_close(Da3Engine* reference) {
   Global& g = global();
+  Core* core = reference->core;
+  bool last;
   {
     const std::lock_guard lock(g.mutex);
     ++g.counters.closed;
-    std::erase_if(g.streams,
-                  [engine](const auto& stream) { return engine->references == 1 && stream.first == engine; });
-    engine->users.clear();  // whose it was is not known; the others go without warnings
-    if (--engine->references > 0) return;
-    engine->stopping = true;
-    g.engines.erase(engine->key);
+    std::erase_if(g.streams, [&](const auto& stream) { return stream.first == reference; });
+    core->references.erase(reference);
+    last = core->references.empty();
+    if (last) {
+      core->stopping = true;
+      g.engines.erase(core->key);
+    }
     g.changed.notify_all();
   }
-  engine->worker.join();
-  delete engine;
+  end_requests(reference);
+  delete reference;
+  if (!last) return;
+  core->former ? core->former->worker.reset() : core->worker.join();
+  delete core;
   const std::lock_guard lock(g.mutex);
   --g.counters.engines_alive;
 }
 
-const Da3ModelInfo* stub_info(const Da3Engine* engine) {
-  return &engine->info;
+const Da3ModelInfo* stub_info(const Da3Engine* reference) {
+  return &reference->core->info;
 }
 
-int stub_submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
+int stub_submit(Da3Engine* reference, const Da3Request* request, Da3Error* error) {
+  Core* engine = reference->core;
   if (request->outputs & ~engine->info.outputs) {
     return set_error(error, DA3_ERROR_UNSUPPORTED, "The stub does not have this output.");
   }
@@ -483,11 +711,12 @@ int stub_submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
     return set_error(error, DA3_ERROR_SETTINGS, "Sides must be multiples of 14.");
   }
   auto item = std::make_unique<Request>();
+  item->reference = reference;
   item->request = *request;
   item->views.assign(request->views, request->views + request->n_views);
   item->submitted = Clock::now();
   Global& g = global();
-  const std::lock_guard lock(g.mutex);
+  std::unique_lock lock(g.mutex);
   item->number = ++engine->requests;
   if (engine->hits("refuse-at", *item)) return set_error(error, DA3_ERROR_SETTINGS, "The stub refuses.");
   if (g.counters.submitted < DA3_STUB_MAX_BATCHES) {
@@ -502,44 +731,79 @@ int stub_submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
   g.counters.last_flags = request->flags;
   g.counters.last_width = request->width;
   g.counters.last_height = request->height;
+  if (engine->former) {
+    g.changed.notify_all();
+    lock.unlock();
+    submit_to_former(*reference, std::move(item));
+    return DA3_OK;
+  }
   engine->pending.push_back(std::move(item));
   g.changed.notify_all();
   return DA3_OK;
 }
 
-// What waits of the stream ends; with `mark`, what runs will end as cancelled too.
-void take_out(Da3Engine* engine, const void* stream, bool mark) {
+// What becomes of running requests that are cancelled: they end as cancelled, or are waited for.
+enum class Running { mark, wait };
+
+// What waits of the reference, and of the stream if not of all, ends.
+void take_out(Da3Engine* reference, const void* stream, bool all, Running what_runs) {
   Global& g = global();
+  Core* engine = reference->core;
+  const auto meant = [&](const auto& item) {
+    return item && item->reference == reference && (all || item->request.stream == stream);
+  };
   std::vector<std::unique_ptr<Request>> dropped;
   {
     const std::lock_guard lock(g.mutex);
     for (auto& item : engine->pending) {
-      if (item->request.stream == stream) dropped.push_back(std::move(item));
+      if (meant(item)) dropped.push_back(std::move(item));
     }
     std::erase(engine->pending, nullptr);
     for (auto& item : engine->running) {
-      if (mark && item && item->request.stream == stream) item->abandoned = true;
+      if (what_runs == Running::mark && meant(item)) item->abandoned = true;
     }
     g.changed.notify_all();
   }
   for (auto& item : dropped) finish(*engine, *item, DA3_ERROR_CANCELLED, 0);
+  if (what_runs != Running::wait) return;
+  std::unique_lock lock(g.mutex);
+  g.changed.wait(lock, [&] { return std::none_of(engine->running.begin(), engine->running.end(), meant); });
 }
 
-void stub_cancel_waiting(Da3Engine* engine, const void* stream) {
-  take_out(engine, stream, true);
+void take_out_of_former(Da3Engine* reference, const void* stream, bool all) {
+  cancel_former_items(reference->core->former->worker->queue().remove([&](const da3::Item& item) {
+    return item.client == &reference->client && (all || item.stream == stream);
+  }));
+}
+
+void end_requests(Da3Engine* reference) {
+  const Former* former = reference->core->former.get();
+  if (!former) {
+    take_out(reference, nullptr, true, Running::wait);
+    return;
+  }
+  take_out_of_former(reference, nullptr, true);
+  reference->client.wait_all();
+  former->worker->queue().end_streams(&reference->client);
+}
+
+void stub_cancel_waiting(Da3Engine* reference, const void* stream) {
+  if (const Former* former = reference->core->former.get()) {
+    cancel_former_items(former->worker->queue().abandon(&reference->client, stream));
+  } else {
+    take_out(reference, stream, false, Running::mark);
+  }
   const std::lock_guard lock(global().mutex);
   ++global().counters.cancels_without_waiting;
 }
 
-void stub_cancel(Da3Engine* engine, const void* stream) {
-  Global& g = global();
-  take_out(engine, stream, false);
-  std::unique_lock lock(g.mutex);
-  g.changed.notify_all();
-  g.changed.wait(lock, [&] {
-    return std::none_of(engine->running.begin(), engine->running.end(),
-                        [&](const auto& item) { return item && item->request.stream == stream; });
-  });
+void stub_cancel(Da3Engine* reference, const void* stream) {
+  if (!reference->core->former) {
+    take_out(reference, stream, false, Running::wait);
+    return;
+  }
+  take_out_of_former(reference, stream, false);
+  reference->client.wait(stream);
 }
 
 const Da3ResultData* stub_result_data(const Da3Result* result) {
@@ -558,72 +822,101 @@ void stub_result_unref(Da3Result* result) {
   --global().counters.results_alive;
 }
 
-void stub_stream_begin(Da3Engine* engine, const void* stream, const Da3Stream* description) {
+void stub_stream_begin(Da3Engine* reference, const void* stream, const Da3Stream* description) {
+  if (const Former* former = reference->core->former.get())
+    former->worker->queue().stream_begin(&reference->client, stream,
+                                         {description->max_pending, description->interval_ns});
   Global& g = global();
   const std::lock_guard lock(g.mutex);
   ++g.counters.stream_begins;
   g.counters.last_max_pending = description->max_pending;
   g.counters.last_interval_ns = description->interval_ns;
-  g.streams.insert({engine, stream});
+  g.streams.insert({reference, stream});
 }
 
-void stub_stream_end(Da3Engine* engine, const void* stream) {
+void stub_stream_end(Da3Engine* reference, const void* stream) {
+  if (const Former* former = reference->core->former.get())
+    former->worker->queue().stream_end(&reference->client, stream);
   Global& g = global();
   const std::lock_guard lock(g.mutex);
-  g.streams.erase({engine, stream});
+  g.streams.erase({reference, stream});
 }
 
-void stub_drain(Da3Engine*, const void*) {
+void stub_drain(Da3Engine* reference, const void* stream) {
+  if (const Former* former = reference->core->former.get())
+    former->worker->queue().drain(&reference->client, stream);
   Global& g = global();
   const std::lock_guard lock(g.mutex);
   ++g.counters.drains;
 }
 
 // Figures that tests can recognise.
-void stub_stats(const Da3Engine* engine, Da3EngineStats* out) {
-  Global& g = global();
-  const std::lock_guard lock(g.mutex);
-  out->users = uint32_t(engine->references);
-  out->submitted = uint64_t(engine->requests);
-  out->batches = engine->batches;
+void stub_stats(const Da3Engine* reference, Da3EngineStats* out) {
+  const std::lock_guard lock(global().mutex);
+  const Core& core = *reference->core;
+  out->users = uint32_t(core.references.size());
+  out->submitted = uint64_t(core.requests);
+  out->batches = core.batches;
   out->memory_weights = 1234;
 }
 
-void stub_shape_stats(const Da3Engine* engine, const Da3Shape*, Da3ShapeStats* out) {
+void stub_shape_stats(const Da3Engine* reference, const Da3Shape* shape, Da3ShapeStats* out) {
+  const Core& core = *reference->core;
+  if (core.former) {
+    core.former->worker->queue().shape_stats(item_like(*reference, *shape), out);
+    return;
+  }
   const std::lock_guard lock(global().mutex);
-  out->batch_cap = engine->info.max_batch;
-  out->single_ns = engine->single_ns;
+  out->batch_cap = core.info.max_batch;
+  out->single_ns = core.single_ns;
 }
 
-int stub_warm_up(Da3Engine* engine, const Da3Shape*, Da3Error* error) {
+int warm_up_former(Da3Engine& reference, const Da3Shape& shape, Da3Error* error) {
+  const Core& core = *reference.core;
+  const uint32_t stops = reference.client.warm_up_stops;
+  const uint32_t most = shape.max_batch > 0 ? shape.max_batch : core.info.max_batch;
+  const auto unwanted = [&] {
+    return reference.client.warm_up_stops != stops || asks_to_stop(reference.config);
+  };
+  const bool complete =
+      core.former->worker->warm_up(item_like(reference, shape), most, unwanted, [](double) {});
+  return complete ? DA3_OK : set_error(error, DA3_ERROR_CANCELLED, "The warm-up was stopped.");
+}
+
+int stub_warm_up(Da3Engine* reference, const Da3Shape* shape, Da3Error* error) {
+  Core* engine = reference->core;
   Global& g = global();
   std::unique_lock lock(g.mutex);
   ++g.counters.warm_ups;
   g.changed.notify_all();
+  if (engine->former) {
+    lock.unlock();
+    return warm_up_former(*reference, *shape, error);
+  }
   if (engine->number("warm-fail", 0)) {
     return set_error(error, DA3_ERROR_NO_MEMORY, "Out of memory: not one item fits.");
   }
   if (engine->number("warm-block", 0)) {
-    const Da3EngineConfig user = engine->users.empty() ? Da3EngineConfig{} : engine->users.back();
     bool unwanted = false;
-    while (!unwanted && !engine->stop_warm_up && g.passes == 0) {
+    while (!unwanted && !reference->stop_warm_up && g.passes == 0) {
       lock.unlock();
-      unwanted = asks_to_stop(user);
+      unwanted = asks_to_stop(reference->config);
       lock.lock();
       if (unwanted) break;
-      g.changed.wait_for(lock, kAskAgain, [&] { return engine->stop_warm_up || g.passes != 0; });
+      g.changed.wait_for(lock, kAskAgain, [&] { return reference->stop_warm_up || g.passes != 0; });
     }
-    if (unwanted || engine->stop_warm_up)
+    if (unwanted || reference->stop_warm_up)
       return set_error(error, DA3_ERROR_CANCELLED, "The warm-up was stopped.");
   }
   engine->single_ns = int64_t(1000) * engine->number("single-us", 0);
   return DA3_OK;
 }
 
-void stub_warm_up_stop(Da3Engine* engine) {
+void stub_warm_up_stop(Da3Engine* reference) {
   Global& g = global();
   const std::lock_guard lock(g.mutex);
-  engine->stop_warm_up = true;
+  reference->stop_warm_up = true;
+  ++reference->client.warm_up_stops;
   g.changed.notify_all();
 }
 
@@ -643,7 +936,8 @@ void control_reset() {
   g.counters = Da3StubCounters{};
   g.counters.engines_alive = old.engines_alive;
   g.counters.results_alive = old.results_alive;
-  g.passes = g.open_passes = g.opening = g.to_expire = 0;
+  g.passes = g.open_passes = g.opening = g.to_expire = g.slow_passes = 0;
+  test_time().reset();
 }
 
 void control_counters(Da3StubCounters* out) {
@@ -689,6 +983,31 @@ void control_expire(int requests) {
   global().to_expire = requests;
 }
 
+void control_wait_slow(int passes) {
+  Global& g = global();
+  std::unique_lock lock(g.mutex);
+  g.changed.wait(lock, [&] { return g.counters.slow_passes >= passes; });
+}
+
+void control_finish_slow(int passes) {
+  Global& g = global();
+  const std::lock_guard lock(g.mutex);
+  g.slow_passes = passes < 0 ? -1 : g.slow_passes + passes;
+  g.changed.notify_all();
+}
+
+void control_set_time(int64_t ns) {
+  test_time().set(ns);
+}
+
+void control_look(int idle_counts, Da3StubState* out) {
+  test_time().look(idle_counts != 0, out);
+}
+
+void control_proceed() {
+  test_time().proceed();
+}
+
 }  // namespace
 
 extern "C" {
@@ -706,7 +1025,9 @@ const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
 __attribute__((visibility("default"))) const Da3StubControl* da3_stub_get_control(void) {
   static const Da3StubControl control = {control_reset,          control_counters,      control_release,
                                          control_wait_submitted, control_wait_finished, control_release_opens,
-                                         control_wait_opening,   control_expire};
+                                         control_wait_opening,   control_expire,        control_wait_slow,
+                                         control_finish_slow,    control_set_time,      control_look,
+                                         control_proceed};
   return &control;
 }
 }

@@ -8,8 +8,14 @@
  *   name=TEXT                batch=N (largest batch if the caller leaves it open, default 4)
  *   focal=1                  focal-normalised depth      synthetic=1   gives a notice in open()
  *   metric-valid=0           nested scale that could not be fitted
- *   delay-ms=N               every batch takes that long (cancel and close cut it short)
+ *   delay-ms=N               every pass takes that long (cancel and close cut it short)
  *   block=1                  requests wait until release() lets them pass
+ *   queue=former             requests wait in the real engine's BatchFormer and are run by its BatchWorker: deadlines,
+ *                            fairness, learned batch sizes, halves. block=1 then holds its worker until the first
+ *                            release(). batch=N is the largest batch that is learned; a max_batch of the caller is
+ *                            taken as it is
+ *   test-time=1              with queue=former: it lives in the time of set_time(), where a pass of b items takes
+ *   base-us=N, item-us=N     base-us + b item-us
  *   process-res=N            the side that the model says it is meant for (default 504)
  *   id=TEXT                  no meaning: tells two models apart
  *   cuda=1                   pretends to have a cuda device
@@ -19,11 +25,14 @@
  *   single-us=N              what warm_up() finds out
  *   warm-block=1, warm-fail=1   warm_up() waits until warm_up_stop(), cancelled() or release(); it fails
  * the N-th request (from 1) of the engine misbehaves:
- *   fail-at, oom-at          it finishes with DA3_ERROR_FAILED, DA3_ERROR_NO_MEMORY
- *   break-at                 every pass that it is in fails as a whole and is run again in halves, as the
- * engine does; alone it finishes with DA3_ERROR_FAILED refuse-at                submit() itself fails
- *   expire-at                it finishes with DA3_ERROR_EXPIRED, if it allows that
- *   halve-at                 it is computed, and a warning says that memory ran out before
+ *   fail-at                  it finishes with DA3_ERROR_FAILED; the others of its pass do not notice
+ *   break-at, oom-at         every pass that it is in fails as a whole, and is run again in halves, as the engine does;
+ *                            alone it finishes with DA3_ERROR_FAILED, DA3_ERROR_NO_MEMORY
+ *   halve-at                 the first pass that it shares does not fit into memory: its halves do, and a warning
+ *                            says so
+ *   slow-at                  its first pass takes until finish_slow()
+ *   refuse-at                submit() itself fails
+ *   expire-at                it finishes with DA3_ERROR_EXPIRED, if it allows that (not with queue=former)
  *   nan-at, some-nan-at      depth is all NaN; only its first value is
  *   wrong-size-at, zero-size-at, wrong-views-at, no-depth-at, no-confidence-at, no-result-at
  * models that do not open: stub:missing, stub:unreadable, stub:wrong-type, stub:no-memory, stub:failed
@@ -48,8 +57,8 @@ typedef struct {
   int cancelled;
   int most_outstanding; /* most requests that were submitted and not finished at one time */
   int results_alive;    /* results whose last reference has not been given back */
-  int batches;
-  int batch_sizes[DA3_STUB_MAX_BATCHES]; /* items of the first batches */
+  int batches;                           /* passes; what is run again in halves, and its halves, too */
+  int batch_sizes[DA3_STUB_MAX_BATCHES]; /* items of the first passes */
   int view_counts[DA3_STUB_MAX_BATCHES]; /* views of the first requests, in the order of submission */
   uint32_t last_outputs;
   int last_ref_view_strategy, last_use_ray_pose;
@@ -63,10 +72,28 @@ typedef struct {
   int64_t last_interval_ns;
   float last_memory_fraction;
   int32_t last_cache_ttl_ms;
+  uint64_t last_cache_memory_limit;
   int opens_cancelled;
   int cancels_without_waiting; /* calls of cancel_waiting() */
-  int broken_passes;           /* by break-at; those that were run again too */
+  int broken_passes;           /* by break-at, oom-at and halve-at */
+  int slow_passes;             /* by slow-at, begun */
 } Da3StubCounters;
+
+/* What an engine with test-time=1 is at. */
+typedef enum {
+  DA3_STUB_BUSY = 0, /* never seen */
+  DA3_STUB_IDLE,     /* no request is in it */
+  DA3_STUB_RUNS,     /* a pass that ends at `until` */
+  DA3_STUB_WAITS,    /* for more requests, at most until `until` */
+  DA3_STUB_ENDED     /* the owner of a request was told of its end; it goes on after proceed() */
+} Da3StubAt;
+
+typedef struct {
+  Da3StubAt at;
+  int64_t until;
+  uint8_t rgb[3]; /* ended: the first pixel */
+  int code;       /* ended: Da3ErrorCode, 0: with a result */
+} Da3StubState;
 
 typedef struct {
   void (*reset)(void); /* counters to 0 (what is alive stays counted), releases to 0 */
@@ -77,6 +104,12 @@ typedef struct {
   void (*release_opens)(int models); /* lets so many blocked open() pass; -1: all */
   void (*wait_opening)(int models);  /* returns when so many open() wait or have waited since reset() */
   void (*expire)(int requests);      /* so many of the next that allow it expire, whatever their deadline */
+  void (*wait_slow)(int passes);     /* returns when so many slow passes have begun since reset() */
+  void (*finish_slow)(int passes);   /* lets so many slow passes end; -1: all */
+  /* Of test-time=1; one engine in it at a time. reset() sets the time to 0; negative: time does not matter any more. */
+  void (*set_time)(int64_t ns);
+  void (*look)(int idle_counts, Da3StubState* out); /* waits until it is at something; idle only if that counts */
+  void (*proceed)(void);
 } Da3StubControl;
 
 #define DA3_STUB_ENTRY "da3_stub_get_control"
