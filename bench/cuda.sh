@@ -8,6 +8,7 @@
 #
 #   PYTHON=...        the interpreter that has torch (default: the first of python3, python that imports it)
 #   DA3_SECONDS=540   time for the whole run; works that would begin later are left out and named
+#   DA3_UPSTREAM=...  a checkout of Depth-Anything-3: its PyTorch is measured beside ours, batch 1 and 16
 #   DA3_INCLUDE=...   a folder with nlohmann/json.hpp and Eigen/, where the system has none
 #   DA3_QUICK=1       a few small runs, to see that everything works
 #   DA3_DEVICE=cuda   or cuda:N, or cpu
@@ -28,6 +29,12 @@ case ${1:-} in
   -*) die "unknown option '$1' (only an output folder is taken)" ;;
 esac
 [[ $limit =~ ^[0-9]+$ ]] || die "DA3_SECONDS must be a whole number, not '$limit'"
+upstream=${DA3_UPSTREAM:-}
+if [[ -n $upstream ]]; then
+  [[ -f $upstream/src/depth_anything_3/cfg.py ]] ||
+    die "DA3_UPSTREAM '$upstream' is no checkout of Depth-Anything-3 (no src/depth_anything_3)"
+  upstream=$(cd "$upstream" && pwd)
+fi
 mkdir -p "$out" || die "cannot make the folder '$out'"
 out=$(cd "$out" && pwd)
 
@@ -87,6 +94,19 @@ export PKG_CONFIG_PATH=$build-pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 describe nlohmann_json nlohmann/json.hpp 3.11 nlohmann-json3-dev
 describe eigen3 Eigen/Core 3.4 libeigen3-dev
 
+# What upstream's network imports beside PyTorch. Without it its rows say what is missing.
+if [[ -n $upstream ]]; then
+  missing=()
+  for package in numpy omegaconf addict einops; do
+    "$python" -c "import $package" 2>/dev/null || missing+=("$package")
+  done
+  if ((${#missing[@]})); then
+    say "installing ${missing[*]}"
+    "$python" -m pip install --quiet --disable-pip-version-check --target "$tools" "${missing[@]}" ||
+      say "pip cannot install ${missing[*]}"
+  fi
+fi
+
 say "configuring"
 options=(-Dplugins=disabled -Dengine=enabled -Dtools=auto -Dtests=auto -Dbench=enabled "-Dlibtorch=$libtorch"
          --buildtype=release)
@@ -139,15 +159,24 @@ measure ceiling ceiling --seconds 5
 # What the targets are about comes first.
 measure large model --model synthetic:da3-large --size 504x504 --batch 1,16 --runs 20 --seconds 15
 measure small model --model synthetic:da3-small --size 504x280 --batch 1,32,64 --runs 20 --seconds 10
+measure scores model --model da3-demo --size 196x154 --batch 1 --views 1 --precision fp32,tf32,bf16,fp16 --scenes 56 --runs 10 \
+  --seconds 5
+if [[ -n $upstream ]]; then
+  peers=(--precision "fp32,bf16" --upstream "$upstream" --python "$python"
+         --peers "upstream,upstream-autocast,upstream-bf16,upstream-compile-bf16")
+  measure upstream1 compare --model synthetic:da3-large --size 504x504 --batch 1 "${peers[@]}" --runs 10 --seconds 15
+  measure upstream16 compare --model synthetic:da3-large --size 504x504 --batch 16 "${peers[@]}" --runs 5 --seconds 20
+fi
 measure views model --model synthetic:da3-large --size 504x504 --views 5,20 --runs 10 --seconds 10
 measure base model --model synthetic:da3-base --size 504x504 --batch 1,16 --runs 20 --seconds 10
+measure matrix matrix --precision fp32,bf16,auto --mode balanced,max --runs 5 --seconds 5
 measure attention attention --seconds 3
 measure load load --model synthetic:da3-large --runs 3
 measure batching batching --model synthetic:da3-large
 
 {
   echo "# Figures of $(date -u +%Y-%m-%d)"
-  for name in ceiling large small views base attention load batching; do
+  for name in ceiling large small scores upstream1 upstream16 views base matrix attention load batching; do
     [[ -f $out/$name.md ]] && printf '\n# %s\n\n' "$name" && cat "$out/$name.md"
   done
   [[ -f $out/left-out.txt ]] && printf '\n# Left out\n\n' && cat "$out/left-out.txt"

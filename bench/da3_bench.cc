@@ -98,6 +98,7 @@ int measure(const Options& options, const std::vector<std::string>& arguments) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
+  prefer_own_models();
   if (for_batching_alone(arguments)) {
     bound_spinning(argv);
     return bench_batching(argc - 2, argv + 2);

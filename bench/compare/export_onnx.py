@@ -2,7 +2,9 @@
 """Writes upstream's network with the weights of a model folder as ONNX: normalised input of one fixed shape in, depth and
 cameras out. What these do not need (the ray branch) is not in the file.
 
-usage: export_onnx.py UPSTREAM FOLDER OUTPUT.onnx BATCH VIEWS HEIGHT WIDTH
+usage: export_onnx.py UPSTREAM FOLDER OUTPUT.onnx BATCH VIEWS HEIGHT WIDTH fp32|bf16
+
+bf16 is upstream's network under autocast to bfloat16; input and outputs are float32 all the same.
 """
 
 import sys
@@ -29,13 +31,16 @@ def swap_last(graph, x):
 
 
 class Outputs(torch.nn.Module):
-    def __init__(self, network):
+    def __init__(self, network, reduced):
         super().__init__()
         self.network = network
+        self.reduced = reduced
 
     def forward(self, image):
-        out = self.network(image)
-        return tuple(out[key] for key in ("depth", "extrinsics", "intrinsics") if key in out)
+        # Weights that were cast once would be constants of the first pass.
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.reduced, cache_enabled=False):
+            out = self.network(image)
+        return tuple(out[key].float() for key in ("depth", "extrinsics", "intrinsics") if key in out)
 
 
 def export(module, image, path, dynamo):
@@ -51,7 +56,7 @@ def main():
         torch.onnx.register_custom_op_symbolic("aten::mT", swap_last, OPSET)
     except (AttributeError, RuntimeError):
         pass  # a version that knows it, or has another exporter only
-    module = Outputs(upstream_model.load(upstream, folder)).eval()
+    module = Outputs(upstream_model.load(upstream, folder), sys.argv[8] == "bf16").eval()
     image = torch.zeros(batch, views, 3, height, width)
     problems = []
     with torch.no_grad():

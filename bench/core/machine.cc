@@ -89,6 +89,13 @@ Row describe_machine(const std::string& root) {
   return out;
 }
 
+void prefer_own_models() {
+#ifdef DA3_BENCH_SOURCE
+  if (std::ifstream(DA3_BENCH_SOURCE "/models/da3-demo/config.json"))
+    setenv("DA3_MODEL_PATH", DA3_BENCH_SOURCE "/models", 0);
+#endif
+}
+
 bool reset_peak_memory() {
   std::ofstream file("/proc/self/clear_refs");
   file << "5";

@@ -13,6 +13,10 @@ namespace da3::bench {
 // it), commit of the checkout. `root` is put in front of /proc, for tests.
 Row describe_machine(const std::string& root = "");
 
+// Lets the engine find the checkpoint that ships in the folder that this program was built from, unless
+// DA3_MODEL_PATH says where models are.
+void prefer_own_models();
+
 // Forgets the peak of resident memory so far; false where the system cannot.
 bool reset_peak_memory();
 // Peak of resident memory of this process since then [MiB]; 0 where the system does not say. Pages of files

@@ -92,7 +92,8 @@ std::map<std::string, Setter> setters(Options& o) {
       {"--python", text(o.python)},
       {"--venv", text(o.venv)},
       {"--dacpp", text(o.dacpp)},
-      {"--dacpp-model", text(o.dacpp_model)},
+      {"--onnx-folder", text(o.onnx_folder)},
+      {"--dacpp-model", list(o.dacpp_models)},
       {"--dacpp-arguments", text(o.dacpp_arguments)},
       {"--model", list(o.models)},
       {"--attention", list(o.attentions)},
@@ -109,7 +110,7 @@ std::map<std::string, Setter> setters(Options& o) {
          o.peers = words(
              name, value,
              {"upstream", "upstream-autocast", "upstream-bf16", "upstream-compile", "upstream-compile-bf16",
-              "onnxruntime", "openvino", "openvino-bf16", "depth-anything.cpp"});
+              "onnxruntime", "onnxruntime-bf16", "openvino", "openvino-bf16", "depth-anything.cpp"});
        }},
       {"--size", [&o](auto& name, auto& value) { o.sizes = sizes(name, value); }},
       {"--batch", counts(o.batches, 1024)},
@@ -189,7 +190,7 @@ std::string usage(const std::string& works) {
          "  --device D          auto, cpu, cuda, cuda:N, mps\n"
          "  --precision LIST    auto, fp32, tf32, bf16, fp16, int8, fp8; what the device lacks is reported "
          "as skipped\n"
-         "  --model LIST        synthetic:NAME, a file, a folder or a repository id\n"
+         "  --model LIST        synthetic:NAME, da3-demo, a file, a folder or a repository id\n"
          "  --size LIST         WIDTHxHEIGHT of the network's input, multiples of 14\n"
          "  --batch LIST, --views LIST, --threads LIST\n"
          "  --attention LIST    back ends of attention\n"
@@ -203,11 +204,15 @@ std::string usage(const std::string& works) {
          "  --upstream DIR      checkout of the Python implementation; --python PYTHON that has its "
          "packages\n"
          "  --venv DIR          virtual environment with onnxruntime and openvino\n"
-         "  --dacpp PATH        program of depth-anything.cpp; --dacpp-model FILE for it, --dacpp-arguments "
-         "TEXT\n"
+         "  --onnx-folder DIR   keeps exported ONNX files for later runs\n"
+         "  --dacpp PATH        program of depth-anything.cpp; --dacpp-model LIST of files for it, each a "
+         "peer "
+         "of its own;\n"
+         "                      --dacpp-arguments TEXT\n"
          "  --peers LIST        upstream, upstream-autocast, upstream-bf16, upstream-compile, "
          "upstream-compile-bf16,\n"
-         "                      onnxruntime, openvino, openvino-bf16, depth-anything.cpp\n";
+         "                      onnxruntime, onnxruntime-bf16, openvino, openvino-bf16, "
+         "depth-anything.cpp\n";
 }
 
 }  // namespace da3::bench

@@ -29,8 +29,8 @@ struct Options {
   double seconds = 0;  // most for the runs of one group of alternatives
   std::string json, markdown, svg;
   // compare
-  std::string upstream, python, venv, dacpp, dacpp_model, dacpp_arguments;
-  std::vector<std::string> peers;
+  std::string upstream, python, venv, onnx_folder, dacpp, dacpp_arguments;
+  std::vector<std::string> peers, dacpp_models;
   // write-model
   std::string write_name, write_folder;
   uint64_t seed = 0;

@@ -5,12 +5,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <regex>
-#include <sstream>
 #include <stdexcept>
+#include <string_view>
 
 #include "core/accuracy.h"
 #include "core/spinning.h"
@@ -76,7 +79,75 @@ void write_result(const std::string& command, const std::string& file, const std
   result.write(path);
 }
 
+// The parts of a GGUF file's header, in the order of the file.
+class GgufHeader {
+ public:
+  explicit GgufHeader(const std::string& path) : file_(path, std::ios::binary) {}
+
+  // Elements by the number of their type.
+  std::map<uint32_t, double> elements() {
+    char magic[4] = "";
+    file_.read(magic, sizeof magic);
+    if (std::string_view(magic, sizeof magic) != "GGUF" || number<uint32_t>() < 2) return {};
+    const auto tensors = number<uint64_t>(), values = number<uint64_t>();
+    for (uint64_t i = 0; i < values && file_; ++i) {
+      skip_text();
+      skip_value(number<uint32_t>());
+    }
+    std::map<uint32_t, double> out;
+    for (uint64_t i = 0; i < tensors && file_; ++i) {
+      skip_text();
+      double count = 1;
+      for (auto sides = number<uint32_t>(); sides > 0 && file_; --sides) count *= double(number<uint64_t>());
+      const auto type = number<uint32_t>();
+      number<uint64_t>();  // where it lies
+      out[type] += count;
+    }
+    return file_ ? out : std::map<uint32_t, double>{};
+  }
+
+ private:
+  template <typename T>
+  T number() {
+    T value{};
+    file_.read(reinterpret_cast<char*>(&value), sizeof value);
+    return file_ ? value : T{};
+  }
+  void skip(uint64_t bytes) {
+    if (bytes > uint64_t(1) << 32)
+      file_.setstate(std::ios::failbit);
+    else
+      file_.seekg(std::streamoff(bytes), std::ios::cur);
+  }
+  void skip_text() { skip(number<uint64_t>()); }
+  void skip_value(uint32_t type) {
+    constexpr uint32_t kText = 8, kList = 9;
+    static constexpr uint8_t kBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+    if (type == kText) return skip_text();
+    if (type >= std::size(kBytes)) return file_.setstate(std::ios::failbit);
+    if (type != kList) return skip(kBytes[type]);
+    const auto of = number<uint32_t>();
+    const auto count = number<uint64_t>();
+    if (of == kList || of >= std::size(kBytes)) return file_.setstate(std::ios::failbit);
+    if (of != kText) return skip(count * kBytes[of]);
+    for (uint64_t i = 0; i < count && file_; ++i) skip_text();
+  }
+
+  std::ifstream file_;
+};
+
 }  // namespace
+
+std::string precision_of_gguf(const std::string& path) {
+  static const std::map<uint32_t, const char*> kNames = {
+      {0, "fp32"},  {1, "fp16"},  {2, "q4_0"},  {3, "q4_1"},  {6, "q5_0"},  {7, "q5_1"}, {8, "q8_0"},
+      {10, "q2_k"}, {11, "q3_k"}, {12, "q4_k"}, {13, "q5_k"}, {14, "q6_k"}, {30, "bf16"}};
+  const std::map<uint32_t, double> elements = GgufHeader(path).elements();
+  const auto most = std::max_element(elements.begin(), elements.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (most == elements.end() || kNames.count(most->first) == 0) return "";
+  return kNames.at(most->first);
+}
 
 double printed_milliseconds(const std::string& output) {
   static const std::regex kTime(R"(([0-9]+(?:\.[0-9]+)?)\s*(ms|s)\b)");
@@ -121,10 +192,13 @@ Worker start_dacpp(const DacppSetup& s) {
   const bool usual = s.arguments.empty();
   const std::string command = filled_in(s, image, usual ? kUsualArguments : s.arguments);
   const std::string for_result = usual ? filled_in(s, image, kResultArguments) : "";
+  const std::string precision = precision_of_gguf(s.model);
   return Worker::fork([=](Channel& channel) {
     forget_bound();
     bool has_run = false;
-    channel.reply({{"ready", true}});
+    Row ready = {{"ready", true}, {"threads", s.threads}};
+    if (!precision.empty()) ready["precision"] = precision;
+    channel.reply(ready);
     while (const auto request = channel.next()) {
       try {
         const std::string what = request->value("do", "");

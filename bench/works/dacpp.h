@@ -28,6 +28,10 @@ Worker start_dacpp(const DacppSetup& setup);
 // std::runtime_error with the last line when there is none.
 double printed_milliseconds(const std::string& output);
 
+// The type of most weights of a GGUF file: "fp32", "bf16", "fp16" or, in words of that format, "q8_0" and the
+// like; "" when the file does not say.
+std::string precision_of_gguf(const std::string& path);
+
 // A file of one float a pixel as the program writes it (PFM, "Pf"), top row first. Throws
 // std::runtime_error with name and reason.
 std::vector<float> read_pfm(const std::string& path);

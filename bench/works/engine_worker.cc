@@ -5,12 +5,14 @@
 #include <c10/core/InferenceMode.h>
 #include <torch/version.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <stdexcept>
 
 #include "core/machine.h"
+#include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/synthetic.h"
 #include "engine/runtime/device.h"
 #include "engine/runtime/inference.h"
@@ -46,6 +48,23 @@ Da3PerformanceMode mode_of(const std::string& name) {
 }
 
 constexpr char kTf32[] = "tf32";
+// A large network that torch.compile has not seen takes that long.
+constexpr double kFirstPassSeconds = 1800;
+
+bool has_pose(const ModelConfig& config, const EngineSetup& setup) {
+  return setup.pose && (network_outputs(config) & DA3_OUTPUT_POSE) != 0;
+}
+
+double gflop_of(const ModelConfig& config, const EngineSetup& setup) {
+  PassShape shape;
+  shape.batch = setup.batch;
+  shape.views = setup.views;
+  shape.height = setup.size.height;
+  shape.width = setup.size.width;
+  shape.pose = has_pose(config, setup);
+  shape.ray = setup.ray;
+  return count_operations(config, shape).total() / 1e9;
+}
 
 // One model and its input.
 class Session {
@@ -69,20 +88,13 @@ class Session {
   }
 
   Row ready() const {
-    PassShape shape;
-    shape.batch = setup_.batch;
-    shape.views = setup_.views;
-    shape.height = setup_.size.height;
-    shape.width = setup_.size.width;
-    shape.pose = has_pose();
-    shape.ray = setup_.ray;
     Row out = {{"ready", true},
                {"load_ms", load_ms_},
                {"precision", setup_.precision == kTf32 ? kTf32 : name_of(model_->precision)},
                {"attention", name_of(model_->plan.attention)},
                {"threads", at::get_num_threads()},
                {"device", model_->device.str()},
-               {"gflop", count_operations(model_->config, shape).total() / 1e9},
+               {"gflop", gflop_of(model_->config, setup_)},
                {"synthetic", model_->synthetic},
                {"name", model_->config.name},
                {"parameters", model_->parameters}};
@@ -155,8 +167,6 @@ class Session {
     math_.emplace(MathSettings{policy.choose_convolutions, tf32_});
   }
 
-  bool has_pose() const { return setup_.pose && (network_outputs(model_->config) & DA3_OUTPUT_POSE) != 0; }
-
   std::vector<std::unique_ptr<ResultPlanes>> infer(const Pictures& pictures, int64_t batch,
                                                    int64_t views) const {
     const c10::InferenceMode inference;
@@ -165,7 +175,7 @@ class Session {
       Item item;
       item.width = int32_t(setup_.size.width);
       item.height = int32_t(setup_.size.height);
-      item.outputs = DA3_OUTPUT_DEPTH | (has_pose() ? uint32_t(DA3_OUTPUT_POSE) : 0u) |
+      item.outputs = DA3_OUTPUT_DEPTH | (has_pose(model_->config, setup_) ? uint32_t(DA3_OUTPUT_POSE) : 0u) |
                      (setup_.ray ? uint32_t(DA3_OUTPUT_RAY) : 0u);
       for (int64_t v = 0; v < views; ++v)
         item.views.push_back({pictures[size_t(b * views + v)].data(), item.width * 3});
@@ -226,7 +236,7 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
     try {
       auto worker = std::make_shared<Worker>(alternatives[i].start());
       outcome.ready = worker->hear(1800);
-      worker->ask({{"do", "run"}});  // shapes are new: counts in no plan
+      worker->ask({{"do", "run"}}, kFirstPassSeconds);  // shapes are new: counts in no plan
       outcome.worker = worker;
       turns[i].once = [worker] { return worker->ask({{"do", "run"}}).at("ms").get<double>(); };
     } catch (const std::exception& e) {
@@ -258,6 +268,32 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
   return out;
 }
 
+double gflop_of(const EngineSetup& setup) {
+  try {
+    const Row answer = in_child([&]() -> Row {
+      // Nothing is left to be measured.
+      const Wish wish{DA3_PERFORMANCE_BALANCED, DA3_PRECISION_FP32, DA3_ATTENTION_PLAIN};
+      return {{"gflop", gflop_of(resolve_model(setup.model, "cpu", wish).config, setup)}};
+    });
+    return answer.value("gflop", 0.0);
+  } catch (const std::exception&) {
+    return 0;  // figures go without their rate
+  }
+}
+
+std::string source_of_model(const std::string& model) {
+  return in_child([&]() -> Row {
+           return {{"source", Checkpoint::open(model)->source()}};
+         })
+      .value("source", model);
+}
+
+std::vector<std::string> fp32_first(std::vector<std::string> precisions) {
+  std::stable_partition(precisions.begin(), precisions.end(),
+                        [](const std::string& precision) { return precision == "fp32"; });
+  return precisions;
+}
+
 void add_rates(Context& context, const EngineSetup& setup, const Row& ready, Row* row) {
   if (!row->contains("median_ms")) return;
   const double milliseconds = row->at("median_ms").get<double>();
@@ -266,7 +302,8 @@ void add_rates(Context& context, const EngineSetup& setup, const Row& ready, Row
   const double gflop = ready["gflop"].get<double>(), rate = 1000 * gflop / milliseconds;
   (*row)["gflop"] = gflop;
   (*row)["gflops"] = rate;
-  const std::string precision = row->value("tf32", false) ? kTf32 : row->value("precision", "fp32");
+  if (!row->contains("precision")) return;
+  const std::string precision = row->value("tf32", false) ? kTf32 : row->at("precision").get<std::string>();
   const double ceiling = context.ceiling(setup.device, setup.threads, precision);
   if (ceiling > 0) (*row)["ceiling_share"] = rate / ceiling;
 }

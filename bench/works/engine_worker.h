@@ -21,6 +21,9 @@ namespace da3::bench {
 // Whatever the engine has a name for. Throws std::invalid_argument for others.
 Da3Precision precision_of(const std::string& name);
 
+// The checkpoint that ships: what a default run has of trained models.
+constexpr char kTrainedModel[] = "da3-demo";
+
 struct EngineSetup {
   // precision: a name of the engine, or tf32: fp32 on a GPU with the TF32 of performance-mode max.
   std::string model = "synthetic:da3-small", device = "auto", precision = "fp32", attention = "auto";
@@ -60,7 +63,17 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
 
 Alternative engine_alternative(const EngineSetup& setup);
 
-// Adds images_per_s, gflop, gflops and ceiling_share to a row with times.
+// Operations / 1e9 of a pass, from the model's configuration alone; 0 when there is no such model.
+double gflop_of(const EngineSetup& setup);
+
+// The file or folder that a model's name stands for (checkpoint.h); throws std::runtime_error.
+std::string source_of_model(const std::string& model);
+
+// The names, fp32 first: it is the reference of others.
+std::vector<std::string> fp32_first(std::vector<std::string> precisions);
+
+// Adds images_per_s, gflop, gflops and ceiling_share to a row with times; no share where the row does not say
+// its precision.
 void add_rates(Context& context, const EngineSetup& setup, const Row& ready, Row* row);
 
 // A folder that vanishes.

@@ -23,16 +23,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Lets the system forget what it holds of the files in a folder, or of one file; throws when it will not say
-// so.
-void drop_from_cache(const std::string& path) {
+// What opening a model reads: all files of a folder, a single one, or an index and its shards.
+std::vector<std::string> files_of(const std::string& source) {
+  fs::path path = source;
+  if (!fs::is_directory(path) && path.extension() == ".json") path = path.parent_path();
+  if (!fs::is_directory(path)) return {path.string()};
   std::vector<std::string> files;
-  if (fs::is_directory(path)) {
-    for (const auto& entry : fs::directory_iterator(path))
-      if (entry.is_regular_file()) files.push_back(entry.path().string());
-  } else {
-    files.push_back(path);
-  }
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.is_regular_file()) files.push_back(entry.path().string());
+  return files;
+}
+
+double weight_bytes(const std::vector<std::string>& files) {
+  double sum = 0;
+  for (const std::string& file : files)
+    if (fs::path(file).extension() == ".safetensors") sum += double(fs::file_size(file));
+  return sum;
+}
+
+// Lets the system forget what it holds of files; throws when it will not say so.
+void drop_from_cache(const std::vector<std::string>& files) {
   for (const std::string& file : files) {
     const int handle = open(file.c_str(), O_RDONLY | O_CLOEXEC);
     if (handle < 0) throw std::runtime_error("cannot open '" + file + "'");
@@ -101,6 +111,8 @@ void first_result(Engine& engine, const Size& size) {
 struct Kind {
   const char* name;
   bool drop, cached, first;
+  // Its time is that of the weights alone.
+  bool reads() const { return !cached && !first; }
 };
 constexpr Kind kKinds[] = {{"cold", true, false, false},
                            {"warm", false, false, false},
@@ -135,11 +147,14 @@ void measure_model(Context& context, const std::string& name, const std::string&
   std::vector<Turn> turns;
   std::vector<double> peaks(std::size(kKinds), 0.0);
   std::string in_force = precision;
+  std::vector<std::string> files;
   for (size_t i = 0; i < std::size(kKinds); ++i) {
     const Kind& kind = kKinds[i];
     double& peak = peaks[i];
     turns.push_back({[&, kind] {
-      if (kind.drop) drop_from_cache(model);
+      // Where a name leads is asked of the engine; it has touched headers alone.
+      if (files.empty()) files = files_of(source_of_model(model));
+      if (kind.drop) drop_from_cache(files);
       const Row answer = in_child([&] { return load_once(kind, model, o, precision, threads, size); });
       peak = std::max(peak, answer.value("peak_rss_mb", 0.0));
       in_force = answer.value("precision", precision);
@@ -150,7 +165,10 @@ void measure_model(Context& context, const std::string& name, const std::string&
   for (size_t i = 0; i < turns.size(); ++i) {
     Row row = {{"work", "load"}, {"model", name}, {"case", kKinds[i].name}, {"precision", in_force}};
     add_times(turns[i], &row);
-    if (peaks[i] > 0 && !row.contains("skipped")) row["peak_rss_mb"] = peaks[i];
+    if (row.contains("median_ms")) {
+      if (kKinds[i].reads()) row["gbytes_per_s"] = weight_bytes(files) / row["median_ms"].get<double>() / 1e6;
+      if (peaks[i] > 0) row["peak_rss_mb"] = peaks[i];
+    }
     context.add(row);
   }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // Work `pipeline`: frames a second through `source ! da3infer ! fakesink` over those of the engine alone, on
-// the same model in the same process, by turns; then how old frames are when they leave da3infer, live at
-// four fifths of that rate; and how often the pixels of a frame are copied on the way.
+// the same model in the same process, by turns, and with scenes of da3testsrc, which cost more than a test
+// picture; then how old frames are when they leave da3infer, live at four fifths of that rate; and how much
+// of a frame is copied on the way.
 #include <gst/gst.h>
 
 #include <algorithm>
@@ -31,12 +32,24 @@ struct Unref {
 };
 using ElementPtr = std::unique_ptr<GstElement, Unref>;
 
+// The percentile that one frame of a hundred decides needs some hundreds.
+constexpr int kLiveFrames = 300, kLiveWarmUp = 30;
+constexpr double kMostLiveSeconds = 300;
+
 struct Setup {
   std::string model, device, precision;
   Size size;
   int64_t threads = 0;
   int frames = 20;
-  int source_width = 1280, source_height = 720;
+  int live_frames = kLiveFrames;
+  Size source = {1280, 720}, scene = {640, 360};  // of videotestsrc and da3testsrc
+};
+
+// One way to play.
+struct Playing {
+  bool scenes = false, infer = true;
+  int frames = 0;
+  double live_rate = 0;  // 0: as fast as it goes
 };
 
 // When frames pass and whether their memory is the same on both sides of the element.
@@ -46,11 +59,13 @@ struct Watch {
   std::vector<double> milliseconds;
   SteadyClock::time_point first, last;
   int out = 0, copied = 0;
+  guint64 frame_bytes = 0, bytes_copied = 0;  // of one frame that enters; of all, as the element says
 
   static GstPadProbeReturn enters(GstPad*, GstPadProbeInfo* info, gpointer data) {
     auto* watch = static_cast<Watch*>(data);
     GstBuffer* buffer = GST_PAD_PROBE_INFO_BUFFER(info);
     const std::lock_guard<std::mutex> guard(watch->lock);
+    watch->frame_bytes = gst_buffer_get_size(buffer);
     watch->inside[GST_BUFFER_PTS(buffer)] = {SteadyClock::now(), gst_buffer_peek_memory(buffer, 0)};
     return GST_PAD_PROBE_OK;
   }
@@ -75,15 +90,18 @@ struct Watch {
   }
 };
 
-std::string description(const Setup& s, int frames, double live_rate) {
+std::string description(const Setup& s, const Playing& p) {
+  const bool live = p.live_rate > 0;
   std::string rate = "30/1";
-  if (live_rate > 0) rate = std::to_string(std::max<long>(1, std::lround(live_rate * 1000))) + "/1000";
-  return "videotestsrc pattern=ball num-buffers=" + std::to_string(frames) +
-         (live_rate > 0 ? " is-live=true" : "") +
-         " ! video/x-raw,format=I420,width=" + std::to_string(s.source_width) +
-         ",height=" + std::to_string(s.source_height) + ",framerate=" + rate +
-         " ! da3infer name=infer process-res=" + std::to_string(std::max(s.size.width, s.size.height)) +
-         " ! fakesink sync=" + (live_rate > 0 ? "true" : "false");
+  if (live) rate = std::to_string(std::max<long>(1, std::lround(p.live_rate * 1000))) + "/1000";
+  const Size& size = p.scenes ? s.scene : s.source;
+  std::string out = p.scenes ? "da3testsrc" : "videotestsrc pattern=ball";
+  out += " num-buffers=" + std::to_string(p.frames) + (live ? " is-live=true" : "") +
+         " ! video/x-raw,format=" + (p.scenes ? "RGB" : "I420") + ",width=" + std::to_string(size.width) +
+         ",height=" + std::to_string(size.height) + ",framerate=" + rate;
+  if (p.infer)
+    out += " ! da3infer name=infer process-res=" + std::to_string(std::max(s.size.width, s.size.height));
+  return out + " ! fakesink name=sink sync=" + (live ? "true" : "false");
 }
 
 void add_probe(GstElement* element, const char* pad_name, GstPadProbeCallback callback, Watch* watch) {
@@ -92,23 +110,39 @@ void add_probe(GstElement* element, const char* pad_name, GstPadProbeCallback ca
   gst_object_unref(pad);
 }
 
+void set_up(GstElement* infer, const Setup& s) {
+  gst_util_set_object_arg(G_OBJECT(infer), "model", s.model.c_str());
+  gst_util_set_object_arg(G_OBJECT(infer), "device", s.device.c_str());
+  gst_util_set_object_arg(G_OBJECT(infer), "precision", s.precision.c_str());
+  if (s.threads > 0) gst_util_set_object_arg(G_OBJECT(infer), "threads", std::to_string(s.threads).c_str());
+}
+
+guint64 bytes_copied(GstElement* infer) {
+  GstStructure* stats = nullptr;
+  g_object_get(infer, "stats", &stats, nullptr);
+  guint64 bytes = 0;
+  const bool known = stats && gst_structure_get_uint64(stats, "bytes-copied", &bytes);
+  if (stats) gst_structure_free(stats);
+  if (!known) throw std::runtime_error("the statistics of da3infer have no bytes-copied");
+  return bytes;
+}
+
 // Plays to the end; throws what the bus says went wrong.
-void play(const Setup& s, int frames, double live_rate, Watch* watch) {
+void play(const Setup& s, const Playing& p, Watch* watch) {
   GError* error = nullptr;
-  ElementPtr pipeline(gst_parse_launch(description(s, frames, live_rate).c_str(), &error));
+  ElementPtr pipeline(gst_parse_launch(description(s, p).c_str(), &error));
   if (error) {
     const std::string text = error->message;
     g_error_free(error);
     throw std::runtime_error(text);
   }
-  ElementPtr infer(gst_bin_get_by_name(GST_BIN(pipeline.get()), "infer"));
-  gst_util_set_object_arg(G_OBJECT(infer.get()), "model", s.model.c_str());
-  gst_util_set_object_arg(G_OBJECT(infer.get()), "device", s.device.c_str());
-  gst_util_set_object_arg(G_OBJECT(infer.get()), "precision", s.precision.c_str());
-  if (s.threads > 0)
-    gst_util_set_object_arg(G_OBJECT(infer.get()), "threads", std::to_string(s.threads).c_str());
-  add_probe(infer.get(), "sink", Watch::enters, watch);
-  add_probe(infer.get(), "src", Watch::leaves, watch);
+  ElementPtr infer(p.infer ? gst_bin_get_by_name(GST_BIN(pipeline.get()), "infer") : nullptr);
+  const ElementPtr sink(gst_bin_get_by_name(GST_BIN(pipeline.get()), "sink"));
+  if (infer) {
+    set_up(infer.get(), s);
+    add_probe(infer.get(), "sink", Watch::enters, watch);
+  }
+  add_probe(infer ? infer.get() : sink.get(), infer ? "src" : "sink", Watch::leaves, watch);
   std::unique_ptr<GstBus, Unref> bus(gst_element_get_bus(pipeline.get()));
   gst_element_set_state(pipeline.get(), GST_STATE_PLAYING);
   GstMessage* message = gst_bus_timed_pop_filtered(bus.get(), 900 * GST_SECOND,
@@ -120,6 +154,7 @@ void play(const Setup& s, int frames, double live_rate, Watch* watch) {
     g_error_free(error);
   }
   if (message) gst_message_unref(message);
+  if (infer && failure.empty()) watch->bytes_copied = bytes_copied(infer.get());
   gst_element_set_state(pipeline.get(), GST_STATE_NULL);
   if (!failure.empty()) throw std::runtime_error(failure);
 }
@@ -199,64 +234,86 @@ class Alone {
   SteadyClock::time_point first_, last_;
 };
 
+// Milliseconds a frame of one way to play.
+Turn turn_of(const Setup& s, bool scenes, bool infer, Watch* last) {
+  return {[=, &s] {
+    Watch watch;
+    play(s, {scenes, infer, s.frames, 0}, &watch);
+    if (watch.rate() <= 0) throw std::runtime_error("no frames came through");
+    const double milliseconds = 1000 / watch.rate();
+    if (last) {
+      last->out = watch.out;
+      last->copied = watch.copied;
+      last->frame_bytes = watch.frame_bytes;
+      last->bytes_copied = watch.bytes_copied;
+    }
+    return milliseconds;
+  }};
+}
+
+Row row_of(const char* name, const Turn& turn) {
+  Row row = {{"case", name}};
+  add_times(turn, &row);
+  if (row.contains("median_ms")) row["images_per_s"] = 1000 / row["median_ms"].get<double>();
+  return row;
+}
+
+void add_copies(const Watch& watch, Row* row) {
+  if (!row->contains("median_ms") || watch.out == 0 || watch.frame_bytes == 0) return;
+  const double bytes = double(watch.bytes_copied) / watch.out;
+  (*row)["copies_per_frame"] = bytes / double(watch.frame_bytes);
+  (*row)["bytes_copied_per_frame"] = bytes;
+  (*row)["frame_copied"] = double(watch.copied) / watch.out;
+}
+
+// How old frames are. A live source begins before everything is ready: the first ones are left out.
+Row live_row(const Setup& s, double rate) {
+  const int warm_up = std::min(kLiveWarmUp, s.live_frames);
+  // Some may be lost.
+  int frames = warm_up + s.live_frames + s.live_frames / 10;
+  frames = std::min(frames, std::max(2 * warm_up, int(rate * kMostLiveSeconds)));
+  Watch watch;
+  play(s, {false, true, frames, rate}, &watch);
+  std::vector<double> ages = watch.milliseconds;
+  ages.erase(ages.begin(), ages.begin() + std::min<std::ptrdiff_t>(warm_up, std::ssize(ages)));
+  if (ages.empty()) throw std::runtime_error("no frame came through in time");
+  Row row = {{"median_ms", median(ages)}, {"p5_ms", quantile(ages, 0.05)}, {"p95_ms", quantile(ages, 0.95)}};
+  // Of fewer it would be about the oldest one.
+  if (std::ssize(ages) >= kLiveFrames || s.live_frames < kLiveFrames) row["p99_ms"] = quantile(ages, 0.99);
+  row["runs"] = ages.size();
+  row["images_per_s"] = watch.rate();
+  row["frames_lost"] = frames - watch.out;
+  return row;
+}
+
+constexpr char kAlone[] = "engine alone", kScenesAlone[] = "da3testsrc alone",
+               kLive[] = "pipeline, live at 80 %";
+
 Row measure(const Setup& s, const RunPlan& plan) {
   gst_init(nullptr, nullptr);
   Alone alone(s);  // keeps the model loaded
-  std::vector<double> alone_rates, pipeline_rates, shares;
-  int frames = 0, copied = 0;
-  std::vector<Turn> turns(2);
-  turns[0].once = [&] {
-    const double rate = alone.run(s.frames);
-    alone_rates.push_back(rate);
-    return 1000 / rate;
-  };
-  turns[1].once = [&] {
-    Watch watch;
-    play(s, s.frames, 0, &watch);
-    frames += watch.out;
-    copied += watch.copied;
-    const double rate = watch.rate();
-    pipeline_rates.push_back(rate);
-    return 1000 / rate;
-  };
+  Watch last;
+  std::vector<Turn> turns = {{[&] { return 1000 / alone.run(s.frames); }},
+                             turn_of(s, false, true, &last),
+                             turn_of(s, true, true, nullptr),
+                             turn_of(s, true, false, nullptr)};
   run_in_turn(turns, plan);
-  for (const Turn& turn : turns)
-    if (!turn.failure.empty()) throw std::runtime_error(turn.failure);
-  const double engine_ms = median(turns[0].milliseconds), pipeline_ms = median(turns[1].milliseconds);
+  Row engine = row_of(kAlone, turns[0]), whole = row_of("pipeline", turns[1]),
+      with_scenes = row_of("da3testsrc ! da3infer", turns[2]), scenes = row_of(kScenesAlone, turns[3]);
+  for (Row* row : {&whole, &with_scenes})
+    if (row->contains("median_ms") && engine.contains("median_ms"))
+      (*row)["engine_share"] = engine["median_ms"].get<double>() / row->at("median_ms").get<double>();
+  add_copies(last, &whole);
 
-  Row rows = Row::array();
-  Row engine = {{"case", "engine alone"}};
-  add_times(turns[0], &engine);
-  engine["images_per_s"] = 1000 / engine_ms;
-  Row whole = {{"case", "pipeline"}};
-  add_times(turns[1], &whole);
-  whole["images_per_s"] = 1000 / pipeline_ms;
-  whole["engine_share"] = engine_ms / pipeline_ms;
-  whole["copies_per_frame"] = frames > 0 ? double(copied) / frames : 0.0;
-
-  // A live source begins before everything is ready: the first third is left out.
-  const int live_frames = std::max(45, 2 * s.frames);
-  Watch watch;
-  play(s, live_frames, 0.8 * 1000 / pipeline_ms, &watch);
-  std::vector<double> ages = watch.milliseconds;
-  ages.erase(ages.begin(), ages.begin() + std::min<std::ptrdiff_t>(live_frames / 3, std::ssize(ages)));
-  Row live = {{"case", "pipeline, live at 80 %"}};
-  if (ages.empty()) {
-    live["skipped"] = "no frame came through in time";
-  } else {
-    live["median_ms"] = median(ages);
-    live["p5_ms"] = quantile(ages, 0.05);
-    live["p95_ms"] = quantile(ages, 0.95);
-    live["p99_ms"] = quantile(ages, 0.99);
-    live["runs"] = ages.size();
-    live["images_per_s"] = watch.rate();
-    live["frames_lost"] = live_frames - watch.out;
+  Row live = {{"case", kLive}};
+  try {
+    if (!whole.contains("median_ms")) throw std::runtime_error("its rate is not known");
+    live.update(live_row(s, 0.8 * 1000 / whole["median_ms"].get<double>()));
+  } catch (const std::exception& e) {
+    live["skipped"] = e.what();
   }
-  rows.push_back(engine);
-  rows.push_back(whole);
-  rows.push_back(live);
-  for (Row& row : rows) row["precision"] = alone.precision();
-  return {{"rows", rows}};
+  for (Row* row : {&engine, &whole, &live, &with_scenes}) (*row)["precision"] = alone.precision();
+  return {{"rows", Row::array({engine, whole, live, scenes, with_scenes})}};
 }
 
 // Plugins of the build that this program belongs to, unless the user has others.
@@ -268,39 +325,62 @@ void prefer_own_plugins() {
     setenv("GST_PLUGIN_PATH", plugins.c_str(), 0);
 }
 
+// Frames of the source become the network's size: sixteen to nine, or what is asked for.
+Setup setup_of(const Options& o, const std::string& model, const std::string& precision) {
+  Setup s;
+  s.model = model;
+  s.device = o.device;
+  s.precision = precision;
+  s.threads = o.threads.empty() ? 0 : o.threads.front();
+  s.frames = o.quick ? 20 : 40;
+  s.live_frames = o.quick ? 30 : kLiveFrames;
+  s.size = o.quick ? Size{140, 84} : model == kTrainedModel ? Size{196, 112} : Size{504, 280};
+  if (!o.sizes.empty()) s.size = o.sizes.front();
+  if (!o.sizes.empty() || o.quick) s.source = s.scene = {s.size.width * 2, s.size.height * 2};
+  return s;
+}
+
+// Work of the engine beside that of `model` and `compare`; a source alone and ages of frames are no work of
+// its.
+void add_engine_rates(Context& context, const Setup& s, double gflop, Row* row) {
+  const std::string name = row->value("case", "");
+  if (gflop <= 0 || name == kScenesAlone || name == kLive) return;
+  EngineSetup setup;
+  setup.device = s.device;
+  setup.threads = s.threads;
+  add_rates(context, setup, {{"gflop", gflop}}, row);
+}
+
+void measure_model(Context& context, const std::string& model, const std::string& precision) {
+  const Setup s = setup_of(context.options, model, precision);
+  Row answer;
+  try {
+    answer = in_child([&] { return measure(s, context.plan(5, 300)); }, 3600);
+  } catch (const std::exception& e) {
+    answer = {{"rows", Row::array({Row{{"case", "pipeline"}, {"skipped", e.what()}}})}};
+  }
+  EngineSetup one;
+  one.model = model;
+  one.size = s.size;
+  const double gflop = gflop_of(one);
+  for (const Row& found : answer["rows"]) {
+    Row row = {{"work", "pipeline"}, {"model", model}, {"size", s.size.text()}, {"precision", precision}};
+    for (const auto& [key, value] : found.items()) row[key] = value;
+    if (row["case"] == kScenesAlone)
+      for (const char* key : {"model", "size", "precision"}) row.erase(key);
+    add_engine_rates(context, s, gflop, &row);
+    context.add(row);
+  }
+}
+
 void run(Context& context) {
   prefer_own_plugins();
   const Options& o = context.options;
   std::vector<std::string> models = o.models, precisions = o.precisions;
-  if (models.empty()) models = {"synthetic:da3-small"};
+  if (models.empty()) models = {"synthetic:da3-small", kTrainedModel};
   if (precisions.empty()) precisions = {"auto"};
   for (const std::string& model : models)
-    for (const std::string& precision : precisions) {
-      Setup s;
-      s.model = model;
-      s.device = o.device;
-      s.precision = precision;
-      s.threads = o.threads.empty() ? 0 : o.threads.front();
-      s.frames = o.quick ? 6 : 40;
-      // The frames of the source become this: sixteen to nine, or what is asked for.
-      s.size = o.quick ? Size{140, 84} : Size{504, 280};
-      if (!o.sizes.empty()) s.size = o.sizes.front();
-      if (!o.sizes.empty() || o.quick) {
-        s.source_width = int(s.size.width * 2);
-        s.source_height = int(s.size.height * 2);
-      }
-      Row answer;
-      try {
-        answer = in_child([&] { return measure(s, context.plan(5, 300)); }, 3600);
-      } catch (const std::exception& e) {
-        answer = {{"rows", Row::array({Row{{"case", "pipeline"}, {"skipped", e.what()}}})}};
-      }
-      for (const Row& found : answer["rows"]) {
-        Row row = {{"work", "pipeline"}, {"model", model}, {"size", s.size.text()}, {"precision", precision}};
-        for (const auto& [key, value] : found.items()) row[key] = value;
-        context.add(row);
-      }
-    }
+    for (const std::string& precision : precisions) measure_model(context, model, precision);
 }
 
 DA3_BENCH_WORK(80, "pipeline", "the GStreamer pipeline against the engine alone; latency; copies", run);

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -129,6 +130,50 @@ def tiny_keys():
     return keys
 
 
+# Stands for upstream's Python: writes what it was asked to export, or does not.
+EXPORTER = """#!/usr/bin/env python3
+import json, os, sys
+from pathlib import Path
+output = Path(sys.argv[4])
+with open(os.environ["EXPORTS"], "a") as log:
+    log.write(" ".join(sys.argv[5:]) + chr(10))
+output.write_text(sys.argv[9])
+print(json.dumps({"error": "cannot export to ONNX: no such operator"} if "NO_EXPORT" in os.environ else {"ready": True}),
+      flush=True)
+"""
+
+# Stands for ONNX Runtime: runs float32 files and refuses the others.
+ONNX_PEER = """#!/usr/bin/env python3
+import json, sys
+from pathlib import Path
+precision = Path(sys.argv[sys.argv.index("--onnx") + 1]).read_text()
+def answer(**values):
+    print(json.dumps(values), flush=True)
+if precision == "fp32":
+    answer(ready=True, precision="fp32", threads=1, version="fake 1")
+else:
+    answer(error="NOT_IMPLEMENTED : Could not find an implementation for MatMul")
+for line in sys.stdin:
+    what = json.loads(line)["do"]
+    answer(**{"run": {"ms": 2.0}, "memory": {"peak_rss_mb": 1.0}}.get(what, {"error": "no result"}))
+"""
+
+
+def write_gguf(path, weight_type):
+    """A header that says: one tensor of 64x64 numbers of this type."""
+    name = b"weight"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + struct.pack("<Q", len(name)) + name +
+                     struct.pack("<IQQIQ", 2, 64, 64, weight_type, 0))
+    return path
+
+
+def write_program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
 class Folder(unittest.TestCase):
     def setUp(self):
         self.dir = Path(tempfile.mkdtemp(prefix="da3 bench="))
@@ -136,10 +181,10 @@ class Folder(unittest.TestCase):
 
 
 class Rows(Folder):
-    def rows(self, *arguments):
+    def rows(self, *arguments, **more):
         path = self.dir / "rows.json"
         done = run(*arguments, "--quick", "--runs", 2, "--warm-up", 0, "--threads", 1, "--device", "cpu", "--json", path,
-                   "--markdown", self.dir / "rows.md", "--svg", self.dir / "pictures")
+                   "--markdown", self.dir / "rows.md", "--svg", self.dir / "pictures", **more)
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = json.loads(path.read_text(encoding="utf-8"))
         self.assertEqual(rows[0]["work"], "machine")
@@ -182,6 +227,10 @@ class Rows(Folder):
         self.assertEqual(len(ours), 2)
         for row in ours:
             self.assertLess(row["error"], 1e-4)
+            # Two products, two operations each.
+            batch, heads, width, tokens = (int(n) for n in re.findall(r"\d+", row["shape"]))
+            self.assertAlmostEqual(row["gflop"], 4e-9 * batch * heads * tokens * tokens * width)
+            self.assertAlmostEqual(row["gflops"] * row["median_ms"] / 1000, row["gflop"])
 
     def test_two_works_and_what_cannot_be_measured(self):
         rows = self.rows("ceiling", "compare", "--precision", "fp32,tf32", "--peers", "upstream,openvino",
@@ -194,6 +243,68 @@ class Rows(Folder):
         self.assertIn("no --venv", peers["openvino"]["skipped"])
         ours = [r for r in rows if r.get("peer") == "gst-da3"]
         self.assertEqual(ours[0]["time_over_ours_fp32"], 1)
+
+    def test_compare_takes_float32_for_the_reference_wherever_it_stands(self):
+        tiny = write_tiny(self.dir / "tiny", tiny_keys())
+        rows = self.rows("compare", "--peers", "openvino", "--model", tiny, "--precision", "tf32,bf16,fp32", "--size", "28x28")
+        ours = {r["precision"]: r for r in rows if r["peer"] == "gst-da3"}
+        self.assertEqual(list(ours), ["fp32", "tf32", "bf16"])
+        self.assertEqual(ours["fp32"]["time_over_ours_fp32"], 1)
+        self.assertEqual(ours["fp32"]["depth_rel_err_p99"], 0)
+        self.assertIn("skipped", ours["tf32"])
+        for row in (ours["fp32"], ours["bf16"]):
+            self.assertGreater(row["gflops"], 0)
+        self.assertGreater(ours["bf16"]["depth_rel_err_p99"], 0)
+
+    def test_compare_without_float32_has_rates_and_no_ratio(self):
+        tiny = write_tiny(self.dir / "tiny", tiny_keys())
+        rows = self.rows("compare", "--peers", "openvino", "--model", tiny, "--precision", "tf32,bf16", "--size", "28x28",
+                         "--batch", "1,2")
+        measured = [r for r in rows if r["peer"] == "gst-da3" and r["precision"] == "bf16"]
+        self.assertEqual([r["batch"] for r in measured], [1, 2])
+        for row in measured:
+            self.assertGreater(row["gflops"], 0)
+            self.assertNotIn("time_over_ours_fp32", row)
+            self.assertNotIn("depth_rel_err_median", row)
+
+    def test_files_of_depth_anything_cpp_are_peers_by_turns(self):
+        program = write_program(self.dir / "program", "#!/bin/sh\necho 5 ms\n")
+        files = [write_gguf(self.dir / "base-bf16.gguf", 30), write_gguf(self.dir / "base-q8_0.gguf", 8)]
+        rows = self.rows("compare", "--peers", "depth-anything.cpp", "--precision", "fp32", "--size", "28x28",
+                         "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--dacpp", program,
+                         "--dacpp-model", ",".join(map(str, files)))
+        self.assertEqual([r["peer"] for r in rows],
+                         ["gst-da3", "depth-anything.cpp base-bf16.gguf", "depth-anything.cpp base-q8_0.gguf"])
+        self.assertEqual([r["precision"] for r in rows], ["fp32", "bf16", "q8_0"])
+        for row in rows[1:]:
+            self.assertEqual(row["median_ms"], 5)
+            self.assertAlmostEqual(row["gflops"], 200 * rows[0]["gflop"])
+        # Of the ceiling of its own precision, or of none.
+        self.assertIn("ceiling_share", rows[1])
+        self.assertNotIn("ceiling_share", rows[2])
+
+    def test_exported_networks_are_kept(self):
+        python = write_program(self.dir / "python", EXPORTER)
+        write_program(self.dir / "venv" / "bin" / "python", ONNX_PEER)
+        support.write(self.dir / "upstream" / "src" / "depth_anything_3" / "cfg.py")
+        log, kept = self.dir / "exports", self.dir / "kept"
+        options = ["compare", "--precision", "fp32", "--size", "42x28", "--python", python, "--venv", self.dir / "venv",
+                   "--upstream", self.dir / "upstream", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--peers",
+                   "onnxruntime,onnxruntime-bf16", "--onnx-folder", kept]
+        env = {**os.environ, "EXPORTS": str(log)}
+        for row in self.rows(*options, env={**env, "NO_EXPORT": "1"})[1:]:
+            self.assertIn("no such operator", row["skipped"])
+        log.unlink()
+        for _ in range(2):
+            rows = {r["peer"]: r for r in self.rows(*options, env=env)}
+            self.assertEqual(rows["onnxruntime"]["median_ms"], 2)
+            self.assertEqual(rows["onnxruntime"]["precision"], "fp32")
+            self.assertIn("NOT_IMPLEMENTED", rows["onnxruntime-bf16"]["skipped"])
+            self.assertEqual(log.read_text(encoding="utf-8").split("\n"), ["1 1 28 42 fp32", "1 1 28 42 bf16", ""])
+        names = sorted(path.name for path in kept.iterdir())
+        self.assertEqual(len(names), 2, names)
+        for name, precision in zip(names, ("bf16", "fp32")):
+            self.assertRegex(name, f"^tiny-[0-9a-f]{{16}}-42x28-batch1-views1-{precision}$")
 
     def test_our_own_kernels_are_candidates_for_the_ceiling(self):
         rows = self.rows("ceiling", "--precision", "fp32,int8")
@@ -213,7 +324,87 @@ class Rows(Folder):
                 self.assertIn("no precision 'tf32'", row["skipped"])
             else:
                 self.assertEqual(row["precision"], "int8")
-        self.assertIn("median_ms", [r for r in rows if r["case"] == "cached"][0])
+        rows = {r["case"]: r for r in rows if r["precision"] == "int8"}
+        self.assertIn("median_ms", rows["cached"])
+        size = (self.dir / "tiny" / "model.safetensors").stat().st_size
+        self.assertAlmostEqual(rows["warm"]["gbytes_per_s"] * rows["warm"]["median_ms"], size / 1e6)
+        for case in ("cached", "warm, first result"):
+            self.assertNotIn("gbytes_per_s", rows[case])
+
+    @unittest.skipUnless((support.ROOT / "models" / "da3-demo" / "model.safetensors").exists(), "no checkpoint ships")
+    def test_loading_by_name(self):
+        clean = {k: v for k, v in os.environ.items() if k != "DA3_MODEL_PATH"}
+        rows = self.rows("load", "--model", "da3-demo", "--size", "28x28", "--precision", "fp32", env=clean)
+        self.assertEqual([r["case"] for r in rows], ["cold", "warm", "cached", "warm, first result"])
+        for row in rows:
+            self.assertNotIn("cannot open", row.get("skipped", ""))
+        self.assertGreater(rows[1]["gbytes_per_s"], 0)
+
+    def test_loading_what_is_not_there(self):
+        for row in self.rows("load", "--model", self.dir / "none", "--size", "28x28", "--precision", "fp32"):
+            self.assertIn("none", row["skipped"])
+
+    def test_neighbours(self):
+        rows = self.rows("model", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--size", "28x28", "--batch", 1,
+                         "--precision", "fp32", "--scenes", 1, "--neighbours", 1)
+        self.assertEqual([r.get("neighbours") for r in rows], [None, 1])
+        for row in rows:
+            self.assertGreater(row["gflops"], 0)
+
+    def test_matrix(self):
+        rows = self.rows("matrix", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--size", "28x28", "--views", 2,
+                         "--precision", "bf16,fp32", "--mode", "minimal,max", "--scenes", 1)
+        self.assertEqual([(r["mode"], r["precision"]) for r in rows],
+                         [(m, p) for m in ("minimal", "max") for p in ("fp32", "bf16")])
+        for row in rows:
+            self.assertEqual(row["views"], 2)
+            for key in ("attention", "threads", "images_per_s", "gflops", "peak_rss_mb", "depth_rel_err_median", "abs_rel"):
+                self.assertIn(key, row)
+        self.assertEqual([r["depth_rel_err_p99"] for r in rows if r["precision"] == "fp32"], [0, 0])
+        self.assertEqual([r["abs_rel_change"] for r in rows if r["precision"] == "fp32"], [0, 0])
+
+    def need(self, work):
+        if f"\n  {work} " not in run("--help").stdout:
+            self.skipTest(f"this build has no work '{work}'")
+
+    def test_preprocess(self):
+        self.need("preprocess")
+        rows = self.rows("preprocess")
+        self.assertIn("raw", {r["case"] for r in rows})
+        measured = [r for r in rows if "skipped" not in r]
+        self.assertTrue(measured)
+        for row in measured:
+            self.assertGreaterEqual(row["threads"], 1)
+            self.assertGreater(row["images_per_s"], 0)
+            self.assertLessEqual(row["p5_ms"], row["median_ms"])
+
+    def test_pipeline(self):
+        self.need("pipeline")
+        rows = self.rows("pipeline", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--size", "28x28", "--precision",
+                         "fp32")
+        self.assertEqual([r["case"] for r in rows], ["engine alone", "pipeline", "pipeline, live at 80 %", "da3testsrc alone",
+                                                     "da3testsrc ! da3infer"])
+        alone, pipeline, live, source, scenes = rows
+        for row in (alone, pipeline, scenes):
+            self.assertEqual(row["precision"], "fp32")
+            self.assertAlmostEqual(row["gflops"], row["gflop"] * row["images_per_s"])
+            self.assertIn("ceiling_share", row)
+        for row in (pipeline, scenes):
+            self.assertAlmostEqual(row["engine_share"], alone["median_ms"] / row["median_ms"])
+        # I420 of 56x56 comes in; RGB of 28x28 is written; the frame itself goes through.
+        self.assertEqual(pipeline["bytes_copied_per_frame"], 3 * 28 * 28)
+        self.assertAlmostEqual(pipeline["copies_per_frame"], 3 * 28 * 28 / (56 * 56 * 1.5))
+        self.assertEqual(pipeline["frame_copied"], 0)
+        for key in ("p95_ms", "p99_ms", "frames_lost"):
+            self.assertIn(key, live)
+        self.assertGreater(source["images_per_s"], 0)
+        self.assertNotIn("gflops", source)
+
+    def test_a_pipeline_without_a_model(self):
+        self.need("pipeline")
+        rows = self.rows("pipeline", "--model", self.dir / "none", "--precision", "fp32")
+        self.assertEqual(len(rows), 1)
+        self.assertIn("none", rows[0]["skipped"])
 
     def test_batching(self):
         tiny = write_tiny(self.dir / "tiny", tiny_keys())
@@ -318,6 +509,7 @@ class CudaScript(Folder):
     def test_refusals(self):
         self.refused("'--fast'", "--fast")
         self.refused("'soon'", DA3_SECONDS="soon")
+        self.refused("no checkout of Depth-Anything-3", DA3_UPSTREAM=str(self.dir))
         (self.dir / "file").write_text("x", encoding="utf-8")
         self.refused("cannot make the folder", str(self.dir / "file" / "out"))
 

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <stdexcept>
 
@@ -296,6 +298,57 @@ TEST_CASE("the time that a program prints") {
   CHECK(has(message_of([] { printed_milliseconds("504 pixels"); }), "no time"));
 }
 
+TEST_CASE("the precision of most weights of a GGUF file") {
+  const TempDir temp;
+  constexpr uint32_t kText = 8, kList = 9, kFloat32 = 6;
+  const auto number = [](auto value) {
+    return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  const auto text = [&](const std::string& words) { return number(uint64_t(words.size())) + words; };
+  const auto tensor = [&](const std::string& name, uint64_t rows, uint64_t columns, uint32_t type) {
+    return text(name) + number(uint32_t(2)) + number(columns) + number(rows) + number(type) +
+           number(uint64_t(0));
+  };
+  const auto file = [&](uint64_t tensors, const std::string& infos) {
+    // Before the tensors: a text, a number, a list of numbers, a list of texts.
+    return "GGUF" + number(uint32_t(3)) + number(tensors) + number(uint64_t(4)) +
+           text("general.architecture") + number(kText) + text("da3") + text("scale") + number(kFloat32) +
+           number(1.0f) + text("mean") + number(kList) + number(kFloat32) + number(uint64_t(3)) +
+           std::string(12, 'm') + text("layers") + number(kList) + number(kText) + number(uint64_t(2)) +
+           text("one") + text("two") + infos;
+  };
+  const auto precision = [&](const std::string& content) {
+    return precision_of_gguf(temp.write("model.gguf", content));
+  };
+  const std::string norms = tensor("norm", 1, 64, 0);
+  CHECK(precision(file(2, norms + tensor("qkv", 64, 64, 30))) == "bf16");
+  CHECK(precision(file(2, tensor("qkv", 64, 64, 8) + norms)) == "q8_0");
+  CHECK(precision(file(3, norms + tensor("a", 8, 8, 1) + tensor("b", 80, 1, 0))) == "fp32");
+  // Types that nobody has a name for, and files that say nothing.
+  CHECK(precision(file(1, tensor("qkv", 64, 64, 999))) == "");
+  CHECK(precision(file(0, "")) == "");
+  CHECK(precision(file(2, norms)) == "");
+  CHECK(precision(file(~uint64_t(0), norms)) == "");
+  CHECK(precision("GGUF" + number(uint32_t(3)) + number(uint64_t(1)) + number(uint64_t(1)) +
+                  number(~uint64_t(0))) == "");
+  CHECK(precision("GGUF" + number(uint32_t(3)) + number(uint64_t(1)) + number(uint64_t(1)) + text("key") +
+                  number(kList) + number(kFloat32) + number(~uint64_t(0))) == "");
+  CHECK(precision("not a model") == "");
+  CHECK(precision_of_gguf(temp / "none") == "");
+}
+
+TEST_CASE("the checkpoint that ships is found beside the source, and where the user says") {
+  {
+    const Variable path("DA3_MODEL_PATH", "/elsewhere");
+    prefer_own_models();
+    CHECK(std::string(std::getenv("DA3_MODEL_PATH")) == "/elsewhere");
+  }
+  const Variable path("DA3_MODEL_PATH", std::nullopt);
+  prefer_own_models();
+  const char* found = std::getenv("DA3_MODEL_PATH");
+  if (found) CHECK(da3::test::fs::exists(std::string(found) + "/da3-demo/config.json"));
+}
+
 TEST_CASE("depth in a PFM file") {
   const TempDir temp;
   const auto file = [&](const std::string& header, const std::vector<float>& values) {
@@ -353,7 +406,9 @@ TEST_CASE("a peer that is a program of its own") {
     return start_dacpp({program, file, arguments, pictures, {14, 14}, 2});
   };
   Worker fine = start("/bin/echo", model, "{threads} threads of {model}: 12.5 ms");
-  CHECK(fine.hear()["ready"] == true);
+  const Row ready = fine.hear();
+  CHECK(ready["ready"] == true);
+  CHECK(!ready.contains("precision"));  // the file does not say
   CHECK(fine.ask({{"do", "run"}})["ms"] == 12.5);
   CHECK(fine.ask({{"do", "memory"}})["peak_rss_mb"].get<double>() > 0);
   CHECK(da3::test::fs::file_size(pictures + ".ppm") == 13 + 14 * 14 * 3);

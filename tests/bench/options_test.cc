@@ -71,6 +71,14 @@ TEST_CASE("a full command line") {
   CHECK(o.models.size() == 2);
 }
 
+TEST_CASE("peers, their files and the folder of exported networks") {
+  const Options o = parse({"model", "--peers", "onnxruntime-bf16,depth-anything.cpp", "--dacpp-model",
+                           "a.gguf,b.gguf", "--onnx-folder", "kept"});
+  CHECK(o.peers == std::vector<std::string>{"onnxruntime-bf16", "depth-anything.cpp"});
+  CHECK(o.dacpp_models == std::vector<std::string>{"a.gguf", "b.gguf"});
+  CHECK(o.onnx_folder == "kept");
+}
+
 TEST_CASE("all works, help, writing a model") {
   CHECK(parse({"all"}).works == kWorks);
   CHECK(parse({"--help"}).help);
@@ -100,6 +108,8 @@ TEST_CASE("options that are none or lack their value") {
   CHECK(refuses({"model", "--precision", "fp32,"}, "separated by commas"));
   CHECK(refuses({"model", "--mode", "turbo"}, "minimal, balanced, max"));
   CHECK(refuses({"model", "--peers", "tensorrt"}, "'tensorrt'"));
+  CHECK(refuses({"model", "--dacpp-model", "a.gguf,"}, "separated by commas"));
+  CHECK(refuses({"model", "--onnx-folder"}, "--onnx-folder needs a value"));
 }
 
 TEST_CASE("numbers and sizes out of range") {
