@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // For each row of the source OpenCV adds up the pixels that a cell of the target covers, each times its share
-// of the cell, from left to right in single precision; then the rows of a cell likewise. OpenCV 4.5 to 5.0,
-// as released for x86-64, do so without fused multiplication and addition. Here the same numbers are added in
+// of the cell, from left to right in single precision; then the rows of a cell likewise. OpenCV's
+// releases for x86-64 do so without fused multiplication and addition (4.6 and 5.0 were compared; the test
+// compares with the one at hand). Here the same numbers are added in
 // the same order, but
 //
 //   - in registers, a pixel at a time: its three channels and a lane to spare, which the next cell
