@@ -38,8 +38,9 @@ class Pipeline {
     for (int i = 0; i < count; ++i) {
       GstElement* element = gst_element_factory_make("da3infer", nullptr);
       fail_unless(element != nullptr);
-      // What the mode measures while it loads has no part in this.
+      // Neither what is measured while it loads nor the precision chosen by that has a part in this.
       gst_util_set_object_arg(G_OBJECT(element), "performance-mode", "minimal");
+      gst_util_set_object_arg(G_OBJECT(element), "precision", "fp32");
       g_object_set(element, "model", model, "device", "cpu", nullptr);
       gst_bin_add(GST_BIN(pipeline_), element);
       elements_.push_back(element);
