@@ -128,7 +128,7 @@ TEST_SUITE("the cap") {
     CHECK(larger <= 10);
   }
 
-  TEST_CASE("stops where a doubling gains nothing, or two gain less than 5 %; within 1 % of the best seen") {
+  TEST_CASE("stops where two doublings gain less than 5 %; within 1 % of the best seen") {
     CostModel model(64);
     // Saturates at four items.
     feed(
@@ -152,7 +152,7 @@ TEST_SUITE("the cap") {
           return int64_t(1e6 * b * (b < 4 ? 1 : b < 8 ? 0.97 : 0.88));
         },
         100);
-    CHECK(step.known_cap() <= 2);  // two is no better than one
+    CHECK(step.known_cap() == 4);  // two and four are no better than one together: eight is not looked at
     CostModel bend(64);
     feed(
         bend,
@@ -164,7 +164,7 @@ TEST_SUITE("the cap") {
     // 1 %: not worth the wait for a second one.
     CostModel hardly(64);
     feed(
-        hardly, [](uint32_t b, int) { return int64_t(1e6 * b / (1 + 0.01 * std::log2(double(b)))); }, 100);
+        hardly, [](uint32_t b, int) { return int64_t(1e6 * b / (b > 1 ? 1.01 : 1)); }, 100);
     CHECK(hardly.known_cap() == 1);
   }
 
@@ -327,7 +327,7 @@ TEST_SUITE("passes that are disturbed") {
         CAPTURE(c.name);
         CAPTURE(noise);
         std::vector<double> ratios;
-        for (uint64_t seed = 1; seed <= 60; ++seed) {
+        for (uint64_t seed = 1; seed <= 200; ++seed) {
           Machine machine(c.item, c.single, noise, seed);
           ratios.push_back(learned_over_best(machine, c.images));
         }
@@ -335,7 +335,7 @@ TEST_SUITE("passes that are disturbed") {
         double mean = 0;
         for (const double r : ratios) mean += r / double(ratios.size());
         CHECK(mean >= 0.985);
-        CHECK(ratios[3] >= 0.97);
+        CHECK(ratios[10] >= 0.97);  // of 200
       }
   }
 

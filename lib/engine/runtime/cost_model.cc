@@ -9,14 +9,14 @@
 namespace da3 {
 namespace {
 
-constexpr double kNoGain = 1.012;       // a doubling that gains less ends the search,
-constexpr double kWorthGrowing = 1.05;  // and so do two that gain less together
+constexpr double kWorthGrowing = 1.05;  // two doublings that gain less together end the search,
+constexpr double kClearLoss = 0.9;      // and so does one that is so much worse
 constexpr double kNearBest = 0.99;      // the smallest size this near to the best is taken
 constexpr size_t kEnough = 3;           // passes of each size before a trial can end,
 constexpr size_t kSure = 8;             // and when it ends, however near the decision is
 // After so many passes a trial is repeated: clocks, neighbours and memory change. The first times sooner,
 // where it was a near thing.
-constexpr uint64_t kRepeat = 384, kFirstRepeat = 16;
+constexpr uint64_t kRepeat = 512, kFirstRepeat = 16;
 constexpr uint32_t kMostTrials = 4;  // that count together
 constexpr double kOtherTime = 0.1;   // trials that differ by more do not
 constexpr double kMostNoise = 0.15;
@@ -208,7 +208,7 @@ CostModel::Choice CostModel::choose(uint32_t most) const {
     }
     const double gain = known->second.value;
     ladder.emplace_back(2 * last, gain * rate);
-    if (gain + known->second.doubt < kNoGain || gain * rate < kWorthGrowing * before) break;
+    if (gain < kClearLoss || gain * rate < kWorthGrowing * before) break;
   }
   double best = 0;
   for (const auto& [size, rate] : ladder) best = std::max(best, rate);
@@ -245,7 +245,6 @@ void CostModel::conclude() {
   // What was found before counts too, unless it is of another time.
   gain.trials = std::abs(found / gain.value - 1) < kOtherTime ? gain.trials + 1 : 1;
   gain.value += (found - gain.value) / double(std::min(gain.trials, kMostTrials));
-  gain.doubt = 0.5 * doubt / std::sqrt(double(std::min(gain.trials, kMostTrials)));
   const bool soon = near && gain.trials < kMostTrials;
   gain.repeat_at = measured_ + (soon ? kFirstRepeat << gain.trials : kRepeat);
   const Trial done = std::exchange(trial_, {});

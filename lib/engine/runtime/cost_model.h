@@ -46,7 +46,7 @@ class CostModel {
   // How many items to put together: known_cap(), or what the trial that is on wants to have measured next.
   uint32_t cap(uint64_t budget = kUnlimitedMemory) const;
   // What is known to pay: the smallest size within 1 % of the best throughput found. Sizes double, and end
-  // when a doubling gains nothing, or it and the next one gain under 5 % together.
+  // when two doublings gain under 5 % together, or one is clearly worse.
   uint32_t known_cap(uint64_t budget = kUnlimitedMemory) const;
   // What to measure next, 0 = there is no trial, or memory forbids it.
   uint32_t to_measure(uint64_t budget = kUnlimitedMemory) const;
@@ -66,9 +66,9 @@ class CostModel {
     uint32_t missed = 0;                           // passes of other sizes meanwhile
     uint64_t paused_to = 0;                        // not before so many passes
   };
-  // What came of trials: throughput of twice the size over that of the size, and how far that may be off.
+  // What came of trials: throughput of twice the size over that of the size.
   struct Gain {
-    double value = 1, doubt = 0;
+    double value = 1;
     uint32_t trials = 0;  // that `value` is the mean of
     uint64_t repeat_at = 0;
   };
