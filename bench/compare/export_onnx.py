@@ -16,6 +16,9 @@ import torch
 import upstream_model
 
 OPSET = 17
+# The newest that the exporter without Dynamo writes, and the first whose convolutions take bfloat16. Between them nothing but
+# types has changed of what the network uses.
+OPSET_WRITTEN, OPSET_BFLOAT16 = 20, 22
 
 
 def cartesian_prod(*vectors):
@@ -28,6 +31,11 @@ def swap_last(graph, x):
     order = list(range(x.type().dim()))
     order[-2:] = reversed(order[-2:])
     return graph.op("Transpose", x, perm_i=order)
+
+
+def layer_norm(self, x):
+    """In float32: ONNX's has one type for input and weights, and autocast leaves the latter as they are."""
+    return torch.nn.functional.layer_norm(x.float(), self.normalized_shape, self.weight, self.bias, self.eps)
 
 
 class Outputs(torch.nn.Module):
@@ -43,9 +51,22 @@ class Outputs(torch.nn.Module):
         return tuple(out[key].float() for key in ("depth", "extrinsics", "intrinsics") if key in out)
 
 
+def allow_bfloat16(path):
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    for used in model.opset_import:
+        if used.domain in ("", "ai.onnx"):
+            used.version = max(used.version, OPSET_BFLOAT16)
+    onnx.save(model, path)
+
+
 def export(module, image, path, dynamo):
+    opset = OPSET_WRITTEN if module.reduced else OPSET
     torch.onnx.export(module, (image,), path, input_names=["image"], output_names=["depth", "extrinsics", "intrinsics"],
-                      opset_version=18 if dynamo else OPSET, dynamo=dynamo)
+                      opset_version=18 if dynamo else opset, dynamo=dynamo)
+    if module.reduced:
+        allow_bfloat16(path)
 
 
 def main():
@@ -57,6 +78,8 @@ def main():
     except (AttributeError, RuntimeError):
         pass  # a version that knows it, or has another exporter only
     module = Outputs(upstream_model.load(upstream, folder), sys.argv[8] == "bf16").eval()
+    if module.reduced:
+        torch.nn.LayerNorm.forward = layer_norm
     image = torch.zeros(batch, views, 3, height, width)
     problems = []
     with torch.no_grad():
