@@ -147,9 +147,7 @@ gint64 age_budget(GstClockTime max_latency, gint64 forward_ns) {
 guint requests_in_flight(gint64 budget_ns, double per_second, guint most) {
   most = std::max(2u, most);
   if (per_second <= 0) return 2;
-  // Rounded up: of several streams at one rate, those that happened to be slower lately must not get less
-  // room for it, and stay slower.
-  const double within = std::ceil(per_second * double(budget_ns) / 1e9);
+  const double within = std::floor(per_second * double(budget_ns) / 1e9) - 1;  // one waits in the line
   return guint(std::clamp(within, 2.0, double(most)));
 }
 

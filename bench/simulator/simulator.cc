@@ -134,7 +134,8 @@ void Simulation::arrive(uint32_t camera, int64_t now) {
 }
 
 // As requests_in_flight() of plugins/infer_policy.h: one runs and one waits at least, and at most what fills
-// two batches of the size that may be tried next.
+// two batches of the size that may be tried next. But rounded up: da3infer rounds down and takes one less,
+// see docs/batching.md for what that does.
 uint32_t Simulation::most_with_engine(const Camera& camera) {
   CostModel& cost = devices_[camera.device]->scheduler.costs(1);
   const uint32_t cap = s_.fixed_batch ? s_.fixed_batch : std::min(cost.limit(), 2 * cost.known_cap());
