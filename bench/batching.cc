@@ -213,15 +213,20 @@ void run_once(da3::Engine& engine, const std::vector<Image>& work) {
   answers.wait_for(int(work.size()));
 }
 
+std::vector<std::pair<int, int>> sizes_of(const std::vector<Image>& work) {
+  std::vector<std::pair<int, int>> sizes;
+  for (const Image& image : work)
+    if (std::find(sizes.begin(), sizes.end(), std::pair(image.width, image.height)) == sizes.end())
+      sizes.emplace_back(image.width, image.height);
+  return sizes;
+}
+
 void warm_up(da3::Engine& engine, const std::vector<Image>& work) {
-  std::vector<std::pair<int, int>> seen;
-  for (const Image& image : work) {
-    if (std::find(seen.begin(), seen.end(), std::pair(image.width, image.height)) != seen.end()) continue;
-    seen.emplace_back(image.width, image.height);
+  for (const auto& [width, height] : sizes_of(work)) {
     Da3Shape shape{};
     shape.struct_size = sizeof shape;
-    shape.width = image.width;
-    shape.height = image.height;
+    shape.width = width;
+    shape.height = height;
     shape.n_views = 1;
     engine.warm_up(shape);
   }
@@ -230,7 +235,7 @@ void warm_up(da3::Engine& engine, const std::vector<Image>& work) {
 // A contender's process. First says {"ready"} with name, device, precision, attention (its number), runtime
 // and peak_mb, then answers
 //   {"do": "run"}    all images once -> {"ms"}
-//   {"do": "state"}  what it has learned -> {"cap", "single_ms"}
+//   {"do": "state"}  what it has learned -> {"learned"}: size, cap, single_ms of each size
 void serve(Channel& channel, const Arguments& a, const std::string& model, uint32_t batch, bool mixed) {
   const std::vector<Image> work = make_work(a, mixed);
   const auto engine = open(a, model, batch);
@@ -250,13 +255,19 @@ void serve(Channel& channel, const Arguments& a, const std::string& model, uint3
         channel.reply({{"ms", milliseconds_of([&] { run_once(*engine, work); })}});
         continue;
       }
-      Da3Shape shape{};
-      shape.struct_size = sizeof shape;
-      shape.width = a.width;
-      shape.height = a.height;
-      shape.n_views = 1;
-      const Da3ShapeStats stats = engine->shape_stats(shape);
-      channel.reply({{"cap", stats.batch_cap}, {"single_ms", double(stats.single_ns) / 1e6}});
+      Row state = Row::array();
+      for (const auto& [width, height] : sizes_of(work)) {
+        Da3Shape shape{};
+        shape.struct_size = sizeof shape;
+        shape.width = width;
+        shape.height = height;
+        shape.n_views = 1;
+        const Da3ShapeStats stats = engine->shape_stats(shape);
+        state.push_back({{"size", Size{width, height}.text()},
+                         {"cap", stats.batch_cap},
+                         {"single_ms", double(stats.single_ns) / 1e6}});
+      }
+      channel.reply({{"learned", state}});
     } catch (const std::exception& e) {
       channel.reply({{"error", e.what()}});
     }
@@ -343,9 +354,11 @@ void print(const Arguments& a, const std::vector<Contender>& all, const std::vec
   }
   if (best < turns.size() && learned.failure.empty()) {
     const Row state = all.back().worker->ask({{"do", "state"}});
-    std::printf("  learned / best fixed (%s) = %.3f; learned cap %d, one image %.1f ms\n",
-                all[best].name.c_str(), ratio(learned, turns[best]), state.value("cap", 0),
-                state.value("single_ms", 0.0));
+    std::printf("  learned / best fixed (%s) = %.3f", all[best].name.c_str(), ratio(learned, turns[best]));
+    for (const Row& size : state.at("learned"))
+      std::printf("; %s: cap %d, one image %.1f ms", size.value("size", "").c_str(), size.value("cap", 0),
+                  size.value("single_ms", 0.0));
+    std::printf("\n");
   }
   std::fflush(stdout);
 }

@@ -92,6 +92,7 @@ std::shared_ptr<Engine> ModelLoader::open(const ModelSettings& settings, bool in
   config.max_batch = settings.max_batch;
   config.memory_fraction = float(settings.memory_fraction);
   config.cache_ttl_ms = int32_t(std::min<GstClockTime>(settings.cache_ttl / GST_MSECOND, INT32_MAX));
+  config.cache_memory_limit = settings.cache_memory_limit;
   config.user = opened.get();
   config.progress = on_progress;
   config.cancelled = is_cancelled;

@@ -32,6 +32,7 @@ struct ModelSettings {
   guint max_batch = 0;
   double memory_fraction = 0.85;
   GstClockTime cache_ttl = 0;
+  guint64 cache_memory_limit = 0;
   bool operator==(const ModelSettings&) const = default;
 };
 

@@ -80,6 +80,13 @@ void install_model(GObjectClass* klass, const ModelSettings& defaults) {
           "How long the model stays loaded after the last element that uses it has closed it "
           "[ns]: a pipeline that starts within that time does not load it again. 0 = not at all",
           0, kLongest, defaults.cache_ttl, ready()));
+  g_object_class_install_property(
+      klass, PROP_INFER_CACHE_MEMORY_LIMIT,
+      g_param_spec_uint64(
+          "cache-memory-limit", "Memory limit of the cache",
+          "Most that models kept by cache-ttl without a user may hold in this process [bytes]; over it, the "
+          "one unused for longest is freed. 0 = as it is: no limit, or what another element has set",
+          0, G_MAXUINT64, defaults.cache_memory_limit, ready()));
 }
 
 void install_frames(GObjectClass* klass, const InferSettings& defaults) {
@@ -200,6 +207,9 @@ bool set_model_property(ModelSettings& model, guint id, const GValue* value) {
     case PROP_INFER_CACHE_TTL:
       model.cache_ttl = g_value_get_uint64(value);
       return true;
+    case PROP_INFER_CACHE_MEMORY_LIMIT:
+      model.cache_memory_limit = g_value_get_uint64(value);
+      return true;
     default:
       return false;
   }
@@ -271,6 +281,9 @@ bool get_model_property(const InferProperties& p, guint id, GValue* value) {
       return true;
     case PROP_INFER_CACHE_TTL:
       g_value_set_uint64(value, p.model.cache_ttl);
+      return true;
+    case PROP_INFER_CACHE_MEMORY_LIMIT:
+      g_value_set_uint64(value, p.model.cache_memory_limit);
       return true;
     case PROP_INFER_ACTIVE_MODEL:
       set_text(value, p.active_model);

@@ -562,14 +562,16 @@ GST_END_TEST
 
 GST_START_TEST(memory_and_cache_reach_the_engine) {
   {
-    Infer infer("model=stub: memory-fraction=0.5 cache-ttl=1500000000");
+    Infer infer("model=stub: memory-fraction=0.5 cache-ttl=1500000000 cache-memory-limit=5000000000");
     const Da3StubCounters counters = stub_counters();
     assert_near(counters.last_memory_fraction, 0.5);
     fail_unless_equals_int(counters.last_cache_ttl_ms, 1500);
+    fail_unless_equals_uint64(counters.last_cache_memory_limit, G_GUINT64_CONSTANT(5000000000));
   }
   Infer infer("model=stub:");
   assert_near(stub_counters().last_memory_fraction, 0.85);
   fail_unless_equals_int(stub_counters().last_cache_ttl_ms, 0);
+  fail_unless_equals_uint64(stub_counters().last_cache_memory_limit, 0);
 }
 GST_END_TEST
 

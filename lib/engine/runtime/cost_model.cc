@@ -223,14 +223,22 @@ void CostModel::learn_gain(uint32_t batch, int64_t time) {
   // Less than a size of the trial was waiting. Most of the larger one shows what that is like, too.
   const uint32_t small = trial_.small;
   if (batch < small || batch > 2 * small) return;
-  if (batch > small && 2 * batch < 3 * small) {
-    const bool repeated = gains_.count(small) > 0;
-    if (repeated && ++trial_.missed >= kMostMissed) trial_ = {small, {}, {}, 0, measured_ + kPause};
+  const bool between = batch > small && 2 * batch < 3 * small;
+  std::vector<double>& times = batch == small ? trial_.small_times : trial_.large_times;
+  const bool asked_for_larger = to_measure(kUnlimitedMemory) != small;
+  if (!between) {
+    times.push_back(double(time) / double(batch));
+    if (times.size() > kSure) times.erase(times.begin());
+  }
+  // While growing pays it is not given up.
+  const auto half = gains_.find(small / 2);
+  const bool growing =
+      !gains_.count(small) && (small == 1 || (half != gains_.end() && half->second.value >= kWorthGrowing));
+  const bool missed = between || (batch == small && asked_for_larger);
+  if (missed && !growing && ++trial_.missed >= kMostMissed) {
+    trial_ = {small, {}, {}, 0, measured_ + kPause};
     return;
   }
-  std::vector<double>& times = batch == small ? trial_.small_times : trial_.large_times;
-  times.push_back(double(time) / double(batch));
-  if (times.size() > kSure) times.erase(times.begin());
   conclude();
 }
 
