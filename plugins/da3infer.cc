@@ -67,7 +67,8 @@ struct State {
   std::mutex wish_mutex;  // before the other one
 
   std::unique_ptr<InferStream> stream;
-  std::unique_ptr<ModelLoader> loader;  // goes first: its thread knows the stream
+  std::unique_ptr<ModelLoader> loader;  // its thread knows the stream
+  da3::plugin::EngineCloser closer;     // goes first: engines know both until they are closed
 };
 
 }  // namespace
@@ -133,6 +134,8 @@ void close_engine(GstDa3Infer* self) {
     state.properties.active_precision.clear();
     state.properties.active_attention.clear();
   }
+  // With a pass that runs: no state change waits for that.
+  if (engine && engine.use_count() > 1) state.closer.close(std::move(engine), state.stream.get());
 }
 
 // What was chosen for this model, and why.
@@ -163,8 +166,8 @@ void use_engine(GstDa3Infer* self, std::shared_ptr<Engine> engine, const ModelSe
     state.properties.active_attention = enum_nick(GST_TYPE_DA3_ATTENTION, info.attention);
   }
   post_plan(GST_ELEMENT_CAST(self), info);
-  engine.reset();  // the stream keeps the old one as long as frames need it
-  state.stream->close_retired();
+  engine.reset();               // the stream keeps the old one as long as frames need it
+  state.stream->take_unused();  // closed here
   g_object_notify(G_OBJECT(self), "active-model");
 }
 
@@ -185,6 +188,7 @@ void ensure_engine(GstDa3Infer* self) {
   }
   engine.reset();
   close_engine(self);
+  state.closer.wait();  // both at once may be more than memory holds
   engine = state.loader->load(wanted);
   check_engine(self, *engine);
   use_engine(self, std::move(engine), wanted);
@@ -263,6 +267,9 @@ InferStream::Host stream_host(GstDa3Infer* self) {
     if (!engine || !DA3_ENGINE_HAS(&engine->api(), warm_up)) return false;
     return self->state->loader->warm_up(std::move(engine), shape,
                                         [self] { self->state->stream->warmed_up(); });
+  };
+  host.close_later = [self](std::shared_ptr<Engine> engine, const void* stream) {
+    self->state->closer.close(std::move(engine), stream);
   };
   return host;
 }
@@ -410,7 +417,7 @@ gboolean answer_latency(GstDa3Infer* self, GstQuery* query) {
   GstClockTime min, max;
   gst_query_parse_latency(query, &live, &min, &max);
   const GstClockTime duration = frame_duration(self->sink_pad);
-  const InferStream& stream = *self->state->stream;
+  InferStream& stream = *self->state->stream;
   const GstClockTime added = stream.latency(duration);
   min += added;
   // The list holds back so much before upstream has to wait; without a frame rate that is not known as a

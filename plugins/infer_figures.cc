@@ -39,6 +39,14 @@ GstStructure* drops_of(const InferFigures& f) {
   return drops;
 }
 
+GstStructure* skipped_of(const InferFigures& f) {
+  GstStructure* skipped = gst_structure_new_empty("skipped");
+  for (const DropReason reason : {DropReason::overrun, DropReason::late, DropReason::qos}) {
+    set(skipped, drop_reason_name(reason), f.skipped[size_t(reason)]);
+  }
+  return skipped;
+}
+
 GstStructure* batches_of(const InferFigures& f) {
   GstStructure* batches = gst_structure_new_empty("batches");
   for (const auto& [size, requests] : f.batches) {
@@ -76,6 +84,13 @@ guint64 InferFigures::all_dropped() const {
   return std::accumulate(dropped.begin(), dropped.end(), guint64(0));
 }
 
+void InferFigures::add_output(Pushed what, guint64 frames) {
+  frames_out += frames;
+  if (what == Pushed::reused) reused += frames;
+  if (what == Pushed::passed) passed += frames;
+  if (what == Pushed::gap) gaps += frames;
+}
+
 void InferFigures::learn(const Da3ResultData& data) {
   last_batch = data.batch;
   last_inference_ns = data.inference_ns;
@@ -95,8 +110,8 @@ GstStructure* stats_structure(const InferReadings& r) {
   set(s, "frames-passed", f.passed);
   set(s, "frames-gap", f.gaps);
   set(s, "groups", f.groups);
-  gst_structure_set(s, "fps", G_TYPE_DOUBLE, f.output.per_second(), "live", G_TYPE_BOOLEAN, r.live,
-                    "queue-level", G_TYPE_UINT, r.queued, "in-flight", G_TYPE_UINT, r.in_flight, nullptr);
+  gst_structure_set(s, "fps", G_TYPE_DOUBLE, r.fps, "live", G_TYPE_BOOLEAN, r.live, "queue-level",
+                    G_TYPE_UINT, r.queued, "in-flight", G_TYPE_UINT, r.in_flight, nullptr);
   set(s, "queue-bytes", r.queued_bytes);
   set(s, "bytes-copied", f.bytes_copied);
   set(s, "latency", r.latency);
@@ -106,6 +121,7 @@ GstStructure* stats_structure(const InferReadings& r) {
   gst_structure_set(s, "last-inference-ns", G_TYPE_INT64, f.last_inference_ns, "last-queued-ns", G_TYPE_INT64,
                     f.last_queued_ns, nullptr);
   add_structure(s, "drops", drops_of(f));
+  add_structure(s, "skipped", skipped_of(f));
   add_structure(s, "batches", batches_of(f));
   add_structure(s, "stages", stages_of(f));
   if (r.engine) add_structure(s, "engine", engine_of(*r.engine));

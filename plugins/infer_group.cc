@@ -28,6 +28,13 @@ uint32_t wanted_outputs(const Da3ModelInfo& model, bool use_ray_pose) {
   return outputs;
 }
 
+// A module older than this field has only models of the usual size.
+int own_process_res(const Da3ModelInfo& model) {
+  constexpr int kUsual = 504;
+  const bool has_field = model.struct_size >= offsetof(Da3ModelInfo, process_res) + sizeof model.process_res;
+  return has_field && model.process_res > 0 ? model.process_res : kUsual;
+}
+
 guint InferGroup::add(Pixels pixels, Stamp arrival) {
   pixels_.push_back(std::move(pixels));
   ready_at_ = arrival;
@@ -42,7 +49,7 @@ void InferGroup::closed(Stamp now) {
 void InferGroup::submit(const std::shared_ptr<InferGroup>& self, const void* stream, gint64 deadline_ns,
                         bool may_expire) noexcept {
   try {
-    Engine& engine = self->engine();
+    Engine& engine = *self->engine();
     std::vector<Da3View> views;
     for (const Pixels& pixels : self->pixels_) views.push_back(pixels.view());
     self->outputs_ = wanted_outputs(engine.info(), self->settings_.use_ray_pose);
@@ -73,7 +80,7 @@ void InferGroup::on_done(void* user, Da3Result* result, const Da3Error* error) n
   std::shared_ptr<InferGroup> self = std::move(*holder);
   try {
     if (result) {
-      auto shared = std::make_shared<InferResult>(self->engine().api(), result);
+      auto shared = std::make_shared<InferResult>(self->engine()->api(), result);
       finish(std::move(self), std::move(shared), nullptr);
     } else if (error) {
       const auto failure = std::make_exception_ptr(

@@ -46,17 +46,29 @@ class InferResult {
 
 class InferGroup {
  public:
-  InferGroup(std::shared_ptr<StreamSync> sync, const InferSettings& settings, image::Size size, gint64 window)
-      : sync_(std::move(sync)), settings_(settings), size_(size), window_(window) {}
+  // `sized_by`: the model that chose `size`; null if it does not depend on the model.
+  InferGroup(std::shared_ptr<StreamSync> sync, const InferSettings& settings, image::Size size, gint64 window,
+             std::shared_ptr<Engine> sized_by)
+      : sync_(std::move(sync)),
+        settings_(settings),
+        size_(size),
+        window_(window),
+        sized_by_(std::move(sized_by)) {}
 
   const InferSettings& settings() const { return settings_; }
   image::Size size() const { return size_; }
+  // Until assign().
+  const std::shared_ptr<Engine>& sized_by() const { return sized_by_; }
   // Returns the frame's position in the group. `arrival`: when it came, before anything was done with it.
   guint add(Pixels pixels, Stamp arrival);
   bool complete() const { return views_ >= settings_.views; }
 
   // With the lock held, before submit(): who infers it, and from when on it waits for that.
-  void assign(std::shared_ptr<Engine> engine, Stamp now) { engine_ = std::move(engine), submitted_at_ = now; }
+  void assign(std::shared_ptr<Engine> engine, Stamp now) {
+    engine_ = std::move(engine);
+    sized_by_.reset();
+    submitted_at_ = now;
+  }
   bool submitted() const { return engine_ != nullptr; }
   void closed(Stamp now);
   Stamp closed_at() const { return closed_at_; }
@@ -71,7 +83,7 @@ class InferGroup {
   static void submit(const std::shared_ptr<InferGroup>& self, const void* stream, gint64 deadline_ns,
                      bool may_expire) noexcept;
   // After submit(). The engine outlives its groups: the stream keeps those that it has replaced.
-  Engine& engine() const { return *engine_; }
+  const std::shared_ptr<Engine>& engine() const { return engine_; }
 
   // With the lock held.
   bool finished() const { return finished_; }
@@ -93,6 +105,7 @@ class InferGroup {
   const InferSettings settings_;
   const image::Size size_;
   const gint64 window_;
+  std::shared_ptr<Engine> sized_by_;
   std::vector<Pixels> pixels_;
   guint views_ = 0;
   uint32_t outputs_ = 0;
@@ -106,5 +119,8 @@ class InferGroup {
 
 // The DA3_OUTPUT_* bits that a stream asks for: what the model has and somebody may read, no more.
 uint32_t wanted_outputs(const Da3ModelInfo& model, bool use_ray_pose);
+
+// The side length that the model is meant for.
+int own_process_res(const Da3ModelInfo& model);
 
 }  // namespace da3::plugin

@@ -49,13 +49,19 @@ void InferStream::set_engine(std::shared_ptr<Engine> engine) {
   if (replaced) replaced->stream_end(this);
 }
 
-void InferStream::close_retired() {
-  std::vector<std::shared_ptr<Engine>> done_with;  // closed without the lock
+std::vector<std::shared_ptr<Engine>> InferStream::take_unused() {
+  std::vector<std::shared_ptr<Engine>> done_with;
   const Lock lock(sync_->mutex);
   const auto unused = [](const std::shared_ptr<Engine>& engine) { return engine.use_count() == 1; };
   const auto first = std::partition(retired_.begin(), retired_.end(), std::not_fn(unused));
   std::move(first, retired_.end(), std::back_inserter(done_with));
   retired_.erase(first, retired_.end());
+  return done_with;
+}
+
+// Requests that the engine has not begun end at once. Without waiting, if the module can do that.
+void InferStream::call_off(Engine& engine) {
+  if (!engine.cancel_waiting(this)) engine.cancel(this);
 }
 
 std::vector<std::shared_ptr<Engine>> InferStream::engines() {
@@ -79,7 +85,9 @@ void InferStream::set_clock(GstClock* clock) {
     completions_.clear();
     figures_.output.clear();
     stats_posted_ = now_locked().ns;
+    if (open_since_) open_since_ = now_locked();
   }
+  sync_->changed.notify_all();  // who waits for a time asks the new one
   if (old) gst_object_unref(old);
 }
 
@@ -104,6 +112,11 @@ guint InferStream::most_in_flight() const {
 
 guint InferStream::limit() const {
   return requests_in_flight(budget(), completions_.per_second(), most_in_flight());
+}
+
+// Unfinished requests that the engine may see of this stream: it waits for one more only if that can come.
+guint InferStream::max_pending() const {
+  return rules_.dropping() ? std::min(limit(), most_in_flight()) : most_in_flight();
 }
 
 gint64 InferStream::budget() const {
@@ -146,7 +159,7 @@ void InferStream::pump() {
   {
     const std::lock_guard one_at_a_time(pump_mutex_);
     Lock lock(sync_->mutex);
-    while (flow_ != GST_FLOW_FLUSHING && engine_ && !waiting_.empty() && !line_blocked()) {
+    while (goes_on() && engine_ && !waiting_.empty() && !line_blocked()) {
       submit_next(lock, skipped);
     }
     tidy_skipped(skipped);
@@ -156,17 +169,25 @@ void InferStream::pump() {
   report(std::move(skipped));
 }
 
+// A size that one model chose is for that model, if the new one would have chosen another.
+std::shared_ptr<Engine> InferStream::engine_for(const InferGroup& group) const {
+  const std::shared_ptr<Engine>& own = group.sized_by();
+  return own && own_process_res(own->info()) != own_process_res(engine_->info()) ? own : engine_;
+}
+
 void InferStream::submit_next(Lock& lock, Skipped& skipped) {
   const std::shared_ptr<InferGroup> group = waiting_.front();
   if (rules_.dropping() && given_up(*group)) {
     skip_group(group, DropReason::qos, skipped);
     return;
   }
-  const std::shared_ptr<Engine> engine = engine_;
-  register_stream(lock, *engine, *group);
-  // That gives up the lock: it may be another one's turn by now.
-  const bool still = flow_ != GST_FLOW_FLUSHING && engine_ == engine && !waiting_.empty();
-  if (!still || waiting_.front() != group) return;
+  const std::shared_ptr<Engine> engine = engine_for(*group);
+  if (engine == engine_) {
+    register_stream(lock, *engine, *group);
+    // That gives up the lock: it may be another one's turn by now.
+    const bool still = goes_on() && engine_ == engine && !waiting_.empty();
+    if (!still || waiting_.front() != group) return;
+  }
   const Stamp now = now_locked();
   const gint64 left = budget() - age(group->ready_at(), now);
   // By default what is too old depends on what a pass takes. Until that is known nothing expires: a workload
@@ -178,12 +199,18 @@ void InferStream::submit_next(Lock& lock, Skipped& skipped) {
     return;
   }
   waiting_.pop_front();
-  group->assign(engine_, now);
+  group->assign(engine, now);
   ++figures_.groups;
   const bool timed = live_ && (rules_.dropping() || rules_.max_latency > 0);
   const gint64 deadline = timed ? g_get_monotonic_time() * 1000 + left : 0;
+  const guint flushes = flushes_;
   lock.unlock();
   InferGroup::submit(group, this, deadline, may_expire);
+  lock.lock();
+  if (flushes == flushes_) return;
+  // A flush came between, and its cancelling may have been too early. Nothing else has been submitted since.
+  lock.unlock();
+  call_off(*engine);
   lock.lock();
 }
 
@@ -244,7 +271,7 @@ void InferStream::register_stream(Lock& lock, Engine& engine, const InferGroup& 
   --until_asked_;
   Da3Stream description{};
   description.struct_size = sizeof(description);
-  description.max_pending = most_in_flight();
+  description.max_pending = max_pending();
   description.interval_ns = live_ ? gint64(frame_duration_ * group.settings().views) : 0;
   if (registered_with_ == &engine && registered_interval_ == description.interval_ns &&
       registered_most_ == description.max_pending) {
@@ -292,6 +319,7 @@ void InferStream::skip_item(Item& item, DropReason reason, GstClockTimeDiff late
   if (item.group) skipped.groups.push_back(std::move(item.group));
   item.group.reset();
   skipped.reports.push_back({item.times, reason, lateness});
+  figures_.skip(reason);
   if (rules_.on_drop != OnDrop::gap) return;
   skipped.buffers.push_back(std::move(item.buffer));
   --frames_queued_;
@@ -317,7 +345,10 @@ void InferStream::tidy_skipped(Skipped& skipped) {
     if (frames_queued_ <= most) break;
     const bool gap = item.kind == Kind::gap && rules_.dropping();
     if ((!gap && item.kind != Kind::skipped) || !item.buffer) continue;
-    if (gap) skipped.reports.push_back({item.times, DropReason::overrun, 0});
+    if (gap) {
+      skipped.reports.push_back({item.times, DropReason::overrun, 0});
+      figures_.skip(DropReason::overrun);
+    }
     item.kind = Kind::skipped;
     skipped.buffers.push_back(std::move(item.buffer));
     --frames_queued_;
@@ -407,12 +438,20 @@ guint InferStream::capacity() const {
   return bound();
 }
 
-GstClockTime InferStream::latency(GstClockTime duration) const {
+InferStream::LatencyParts InferStream::latency_parts(guint views, GstClockTime duration) const {
+  LatencyParts parts;
+  if (rules_.dropping() && rules_.max_latency > 0) parts.most = rules_.max_latency;
+  parts.others = (views - 1) * duration;
+  return parts;
+}
+
+GstClockTime InferStream::latency(GstClockTime duration) {
   const guint views = host_.settings().infer.views;
   const Lock lock(sync_->mutex);
-  auto learned = GstClockTime(latency_.value());
-  if (rules_.dropping() && rules_.max_latency > 0) learned = std::min(learned, rules_.max_latency);
-  return learned + (views - 1) * duration;  // the first of a group waits for the others
+  const LatencyParts parts = latency_parts(views, duration);
+  // The first answer is what the pipeline begins with; later ones may go to anybody.
+  if (!latency_parts_) latency_parts_ = parts;
+  return parts.with(latency_.value());
 }
 
 void InferStream::post_latency() {
@@ -436,6 +475,7 @@ InferReadings InferStream::readings() const {
     readings.in_flight = ahead().with_engine;
     readings.live = live_;
     readings.latency = GstClockTime(latency_.value());
+    readings.fps = figures_.output.per_second(now_locked().ns);
     engine = engine_;
   }
   if (engine && DA3_ENGINE_HAS(&engine->api(), stats)) readings.engine = engine->stats();

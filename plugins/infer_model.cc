@@ -282,4 +282,44 @@ void ModelLoader::measure(std::shared_ptr<Engine> engine, const Da3Shape& shape)
   progress(end, kWarmUp, text);
 }
 
+// ---- closing
+// ----------------------------------------------------------------------------------------------------
+
+void EngineCloser::close(std::shared_ptr<Engine> engine, const void* stream) {
+  const std::lock_guard lock(mutex_);
+  jobs_.push_back({std::move(engine), stream});
+  if (working_) return;
+  if (thread_.joinable()) thread_.join();  // it has left
+  thread_ = std::thread([this] { work(); });
+  working_ = true;
+}
+
+void EngineCloser::wait() {
+  std::thread thread;
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !working_; });
+    thread = std::move(thread_);
+  }
+  if (thread.joinable()) thread.join();
+}
+
+void EngineCloser::work() {
+  while (true) {
+    Job job;
+    {
+      const std::lock_guard lock(mutex_);
+      if (jobs_.empty()) {
+        working_ = false;
+        changed_.notify_all();
+        return;
+      }
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    // Groups that run hold a share: the last one to let go must not be the engine's own thread.
+    job.engine->cancel(job.stream);
+  }
+}
+
 }  // namespace da3::plugin

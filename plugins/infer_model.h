@@ -104,4 +104,32 @@ class ModelLoader {
   std::atomic<bool> called_off_{false};  // nobody wants any more what the thread does at the moment
 };
 
+// Closes engines on a thread of its own: that waits for the pass that runs, and frees a whole model. The
+// destructor waits for what is left.
+class EngineCloser {
+ public:
+  EngineCloser() = default;
+  ~EngineCloser() { wait(); }
+  EngineCloser(const EngineCloser&) = delete;
+  EngineCloser& operator=(const EngineCloser&) = delete;
+
+  // Returns at once. `stream`: the only one whose requests may still be with this reference.
+  void close(std::shared_ptr<Engine> engine, const void* stream);
+  // Until all of them are closed.
+  void wait();
+
+ private:
+  struct Job {
+    std::shared_ptr<Engine> engine;
+    const void* stream = nullptr;
+  };
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Job> jobs_;
+  std::thread thread_;
+  bool working_ = false;
+};
+
 }  // namespace da3::plugin

@@ -86,10 +86,12 @@ void Rate::add(gint64 now_ns) {
   next_ = (next_ + 1) % kWindow;
 }
 
-double Rate::per_second() const {
+double Rate::per_second(gint64 now_ns) const {
   if (times_.size() < 2) return 0;
   const auto [first, last] = std::minmax_element(times_.begin(), times_.end());
-  return *last > *first ? double(times_.size() - 1) * 1e9 / double(*last - *first) : 0;
+  if (*last <= *first) return 0;
+  const double seen = double(times_.size() - 1) * 1e9 / double(*last - *first);
+  return now_ns > *last ? std::min(seen, double(times_.size()) * 1e9 / double(now_ns - *first)) : seen;
 }
 
 bool LatencyEstimate::add(gint64 ns) {

@@ -73,8 +73,8 @@ class Rate {
  public:
   void add(gint64 now_ns);
   void clear() { times_.clear(), next_ = 0; }
-  // 0 while unknown.
-  double per_second() const;
+  // 0 while unknown. At `now_ns` no more than if the next one came then: it falls while nothing comes.
+  double per_second(gint64 now_ns = G_MININT64) const;
 
  private:
   static constexpr size_t kWindow = 32;

@@ -140,8 +140,7 @@ void install_flow(GObjectClass* klass, const FlowSettings& defaults) {
   g_object_class_install_property(
       klass, PROP_INFER_STATS_INTERVAL,
       g_param_spec_uint64("stats-interval", "Statistics interval",
-                          "Time between element messages with the statistics [ns], sent as frames come out. "
-                          "0 = none",
+                          "Time between element messages with the statistics [ns], frames or not. 0 = none",
                           0, kLongest, defaults.stats_interval, playing()));
 }
 

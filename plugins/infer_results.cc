@@ -241,8 +241,8 @@ GstDa3Stats plane_statistics(const float* values, size_t count) {
   return stats;
 }
 
-double attach_results(GstBuffer* buffer, const FrameGeometry& geometry, const FrameIdentity& identity,
-                      const Da3ModelInfo& model, const std::shared_ptr<InferResult>& result) {
+Attached attach_results(GstBuffer* buffer, const FrameGeometry& geometry, const FrameIdentity& identity,
+                        const Da3ModelInfo& model, const std::shared_ptr<InferResult>& result) {
   const Da3ResultData& data = result->data();
   const gsize dims[] = {1, gsize(data.height), gsize(data.width)};
   const size_t plane = dims[1] * dims[2];
@@ -284,7 +284,7 @@ double attach_results(GstBuffer* buffer, const FrameGeometry& geometry, const Fr
   if (!gst_buffer_add_da3_view(buffer, &view)) {
     throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_FAILED, "Could not attach the view meta to a frame.");
   }
-  return view.depth.valid_fraction;
+  return {view.depth.valid_fraction, factor == 1 ? 0 : plane * sizeof(float)};
 }
 
 }  // namespace da3::plugin

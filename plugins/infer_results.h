@@ -20,9 +20,14 @@ struct FrameIdentity {
   guint view = 0;
 };
 
+struct Attached {
+  double usable = 0;  // share of depth values that are usable, 0..1
+  gsize copied = 0;   // bytes of planes that had to be written anew
+};
+
 // Attaches the results of view `identity.view` to `buffer`, which must be writable. Throws ElementError when
-// the depth has no usable value. Returns the share of depth values that are usable, 0..1.
-double attach_results(GstBuffer* buffer, const FrameGeometry& geometry, const FrameIdentity& identity,
-                      const Da3ModelInfo& model, const std::shared_ptr<InferResult>& result);
+// the depth has no usable value.
+Attached attach_results(GstBuffer* buffer, const FrameGeometry& geometry, const FrameIdentity& identity,
+                        const Da3ModelInfo& model, const std::shared_ptr<InferResult>& result);
 
 }  // namespace da3::plugin

@@ -2,7 +2,9 @@
 //
 // The source side of da3infer: a task that takes items in order, waits for the result of each and pushes.
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <utility>
 
 #include "common/guard.h"
 #include "infer_reuse.h"
@@ -34,6 +36,11 @@ void take_notice([[maybe_unused]] void* stream) {
 bool starts_segment(GstEvent* event) {
   return GST_EVENT_TYPE(event) == GST_EVENT_STREAM_START || GST_EVENT_TYPE(event) == GST_EVENT_SEGMENT;
 }
+
+// Of the task, for a time: not less, so that a clock that stands still does not keep it busy, nor more, so
+// that one that runs ahead is seen.
+constexpr gint64 kLeastWait = 10 * gint64(GST_MSECOND);
+constexpr gint64 kLongestWait = gint64(GST_SECOND);
 
 // Frames stay in here for a while: a pool that downstream limits to what it needs itself would run dry.
 void make_room_in_pools(GstQuery* query, guint held) {
@@ -82,13 +89,55 @@ bool InferStream::head_ready() const {
   return head.kind != Kind::frame || head.group->finished();
 }
 
+// What is left of a group that is open for too long: its first frame is older than the views take to come and
+// a frame may wait. Only of a live stream whose frame rate is known.
+std::optional<gint64> InferStream::group_time_left(Stamp now) const {
+  if (!live_ || !open_since_ || frame_duration_ == 0) return std::nullopt;
+  return gint64(open_views_ * frame_duration_) + budget() - age(*open_since_, now);
+}
+
+void InferStream::close_overdue_group() {
+  const std::unique_lock group(group_mutex_, std::try_to_lock);
+  if (!group) return;  // the sink pad's thread is at it
+  {
+    const Lock lock(sync_->mutex);
+    const std::optional<gint64> left = group_time_left(now_locked());
+    if (!left || *left > 0) return;
+  }
+  close_group(true);
+}
+
+// Until there is something to do, or it is time for statistics or the end of a group. By a clock that does
+// not go as fast as time it may be too early: then it is called again.
+void InferStream::wait_for_work(Lock& lock, GstClockTime stats_interval) {
+  while (flow_ == GST_FLOW_OK && !head_ready() && remarks_.empty()) {
+    const Stamp now = now_locked();
+    std::optional<gint64> left = group_time_left(now);
+    if (stats_interval > 0) {
+      const gint64 stats = stats_posted_ + gint64(stats_interval) - now.ns;
+      left = std::min(stats, left.value_or(stats));
+    }
+    if (!left) {
+      sync_->changed.wait(lock);
+      continue;
+    }
+    const auto time = std::chrono::nanoseconds(std::clamp(*left, kLeastWait, kLongestWait));
+    if (sync_->changed.wait_for(lock, time) == std::cv_status::timeout) return;
+  }
+}
+
+void InferStream::close_unused() {
+  for (auto& engine : take_unused()) host_.close_later(std::move(engine), this);
+}
+
 void InferStream::run_once() {
   std::vector<std::pair<Da3ErrorCode, std::string>> remarks;
   std::optional<Item> item;
-  close_retired();  // before it waits: that may be for long
+  close_unused();  // before it waits: that may be for long
+  const GstClockTime stats_interval = host_.settings().flow.stats_interval;
   {
     Lock lock(sync_->mutex);
-    sync_->changed.wait(lock, [this] { return flow_ != GST_FLOW_OK || head_ready() || !remarks_.empty(); });
+    wait_for_work(lock, stats_interval);
     remarks.swap(remarks_);
     if (flow_ != GST_FLOW_OK) {
       gst_pad_pause_task(source_pad_);
@@ -105,7 +154,11 @@ void InferStream::run_once() {
     post_warning(element_, memory ? GST_RESOURCE_ERROR : GST_STREAM_ERROR,
                  memory ? int(GST_RESOURCE_ERROR_NO_SPACE_LEFT) : int(GST_STREAM_ERROR_FAILED), text);
   }
-  if (!item) return;
+  if (!item) {
+    close_overdue_group();
+    maybe_post_stats();
+    return;
+  }
   sync_->changed.notify_all();
   pump();
   handle(std::move(*item));
@@ -117,12 +170,8 @@ void InferStream::handle(Item item) {
       push_frame(std::move(item));
       break;
     case Kind::gap: {
-      {
-        const Lock lock(sync_->mutex);
-        ++figures_.gaps;
-      }
       BufferPtr buffer = std::move(item.buffer);
-      push_buffer(std::move(buffer), item);
+      push_buffer(std::move(buffer), item, Pushed::gap);
       break;
     }
     case Kind::skipped:
@@ -153,11 +202,11 @@ void InferStream::push_frame(Item item) {
     return;
   }
   const std::shared_ptr<InferResult> result = item.group->result();
-  // Shares the pixels; only the list of metas is new if somebody else holds this buffer.
-  BufferPtr buffer(gst_buffer_make_writable(item.buffer.release()));
-  const double usable =
-      attach_results(buffer.get(), item.geometry, item.identity, item.group->engine().info(), result);
-  if (usable < 1 && !warned_partly_unusable_) {
+  BufferPtr buffer = writable(std::move(item.buffer));
+  const Attached attached =
+      attach_results(buffer.get(), item.geometry, item.identity, item.group->engine()->info(), result);
+  copied_ += attached.copied;
+  if (attached.usable < 1 && !warned_partly_unusable_) {
     warned_partly_unusable_ = true;
     post_warning(element_, GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED,
                  "Some depth values are not finite or not above 0 (first in frame " +
@@ -172,11 +221,24 @@ void InferStream::push_frame(Item item) {
   if (keep) {
     last_results_.reset(gst_buffer_new());
     copy_results(buffer.get(), last_results_.get());
+    last_engine_ = item.group->engine();
   }
   if (item.identity.view == 0) learn(*item.group, result->data());
   item.group.reset();
-  close_retired();  // downstream may hold the last frame of a model for as long as it is paused
-  push_buffer(std::move(buffer), item);
+  close_unused();  // downstream may hold the last frame of a model for as long as it is paused
+  push_buffer(std::move(buffer), item, Pushed::inferred);
+}
+
+// Shares the pixels; only the list of metas is new if somebody else holds this buffer. Memory that must not
+// be shared is copied.
+BufferPtr InferStream::writable(BufferPtr buffer) {
+  if (gst_buffer_is_writable(buffer.get())) return buffer;
+  BufferPtr copy(gst_buffer_copy(buffer.get()));
+  for (guint i = 0; i < gst_buffer_n_memory(buffer.get()); ++i) {
+    GstMemory* memory = gst_buffer_peek_memory(buffer.get(), i);
+    if (GST_MEMORY_FLAG_IS_SET(memory, GST_MEMORY_FLAG_NO_SHARE)) copied_ += memory->size;
+  }
+  return copy;
 }
 
 // The engine saw that it would come too late, and spent no work on it.
@@ -199,17 +261,20 @@ void InferStream::push_skipped(Item item) {
     push_gap_event(item.times);
     return;
   }
-  BufferPtr buffer(gst_buffer_make_writable(item.buffer.release()));
-  const bool reused = last_results_ && reuse_results(last_results_.get(), buffer.get(), item.identity.frame);
+  bool same_model;
   {
     const Lock lock(sync_->mutex);
-    ++(reused ? figures_.reused : figures_.passed);
+    same_model = !last_engine_.owner_before(engine_) && !engine_.owner_before(last_engine_);
   }
-  push_buffer(std::move(buffer), item);
+  if (!same_model) last_results_.reset();  // another model, another scale of depth
+  BufferPtr buffer = writable(std::move(item.buffer));
+  const bool reused = last_results_ && reuse_results(last_results_.get(), buffer.get(), item.identity.frame);
+  push_buffer(std::move(buffer), item, reused ? Pushed::reused : Pushed::passed);
 }
 
 void InferStream::push_gap_event(const FrameTimes& times) {
   discont_ = true;
+  maybe_post_stats();
   if (!GST_CLOCK_TIME_IS_VALID(times.pts)) return;
   gst_pad_push_event(source_pad_, of_segment(gst_event_new_gap(times.pts, times.duration)));
 }
@@ -224,9 +289,9 @@ void InferStream::push_end() {
   gst_pad_push_event(source_pad_, of_segment(gst_event_new_eos()));
 }
 
-void InferStream::push_buffer(BufferPtr buffer, const Item& item) {
+void InferStream::push_buffer(BufferPtr buffer, const Item& item, Pushed what) {
   if (discont_) {
-    buffer.reset(gst_buffer_make_writable(buffer.release()));
+    buffer = writable(std::move(buffer));
     GST_BUFFER_FLAG_SET(buffer.get(), GST_BUFFER_FLAG_DISCONT);
     discont_ = false;
   }
@@ -234,22 +299,23 @@ void InferStream::push_buffer(BufferPtr buffer, const Item& item) {
     const Lock lock(sync_->mutex);
     const Stamp now = now_locked();
     in_hand_ = false;
-    ++figures_.frames_out;
+    figures_.push(what);
+    figures_.bytes_copied += std::exchange(copied_, 0);
     figures_.output.add(now.ns);
     if (item.kind == Kind::frame) figures_.total.add(age(item.arrival, now));
   }
   maybe_post_stats();
   const GstFlowReturn flow = gst_pad_push(source_pad_, buffer.release());
-  if (flow != GST_FLOW_OK) downstream_said(flow);
+  if (flow != GST_FLOW_OK) downstream_said(flow, what);
 }
 
-void InferStream::downstream_said(GstFlowReturn flow) {
+void InferStream::downstream_said(GstFlowReturn flow, Pushed what) {
   GST_DEBUG_OBJECT(element_, "downstream returned %s", gst_flow_get_name(flow));
   bool alone = false;
   std::deque<Item> dropped;  // goes without the lock
   {
     const Lock lock(sync_->mutex);
-    --figures_.frames_out;  // it was not taken
+    figures_.take_back(what);
     figures_.drop(flow == GST_FLOW_FLUSHING                             ? DropReason::flush
                   : flow == GST_FLOW_EOS || flow == GST_FLOW_NOT_LINKED ? DropReason::refused
                                                                         : DropReason::error);
@@ -330,7 +396,7 @@ void InferStream::learn(const InferGroup& group, const Da3ResultData& data) {
     const Stamp now = now_locked();
     figures_.learn(data);
     figures_.wait.add(age(group.closed_at(), group.submitted_at()));
-    if (workload_of(group.engine(), group) == workload_) {
+    if (workload_of(*group.engine(), group) == workload_) {
       completions_.add(now.ns);
       passes_.add(data.inference_ns);
       estimate_forward();

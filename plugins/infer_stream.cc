@@ -38,13 +38,6 @@ GstFlowReturn flow_of(const std::exception_ptr& error) {
   }
 }
 
-// A module older than this field has only models of the usual size.
-int own_process_res(const Da3ModelInfo& model) {
-  constexpr int kUsual = 504;
-  const bool has_field = model.struct_size >= offsetof(Da3ModelInfo, process_res) + sizeof model.process_res;
-  return has_field && model.process_res > 0 ? model.process_res : kUsual;
-}
-
 // What is measured before the frames of a live stream count on it. On a CPU larger batches take seconds and
 // hardly gain; they are learned as they come.
 Da3Shape live_shape_of(const Da3ModelInfo& model, image::Size size, const InferSettings& settings) {
@@ -79,6 +72,8 @@ void InferStream::restart() {
   const Lock lock(sync_->mutex);
   figures_ = InferFigures{};
   latency_.clear();
+  latency_parts_.reset();
+  remarks_.clear();
   take_up({});
   qos_.clear();
   pipeline_latency_ = 0;
@@ -89,17 +84,24 @@ void InferStream::restart() {
 
 void InferStream::clear() {
   drop_items(DropReason::stopped);
-  group_.reset();
+  {
+    const std::lock_guard group(group_mutex_);
+    take_group();
+  }
   input_.reset();
   last_results_.reset();
+  // Passes that run are not waited for: they are full of other streams' frames, and nobody wants this one's.
   for (const auto& engine : engines()) {
-    engine->cancel(this);
+    call_off(*engine);
     engine->stream_end(this);
   }
-  std::vector<std::shared_ptr<Engine>> gone;  // closed without the lock
-  const Lock lock(sync_->mutex);
-  registered_with_ = nullptr;
-  gone.swap(retired_);
+  std::vector<std::shared_ptr<Engine>> gone;
+  {
+    const Lock lock(sync_->mutex);
+    registered_with_ = nullptr;
+    gone.swap(retired_);
+  }
+  for (auto& engine : gone) host_.close_later(std::move(engine), this);
 }
 
 // ---- frames
@@ -110,11 +112,16 @@ GstFlowReturn InferStream::chain(GstBuffer* raw) {
   try {
     const StreamSettings settings = host_.settings();
     const Rules rules = rules_for(settings);
-    // First of all: a list full of frames of a group that is never completed would wait for ever.
-    if (group_ && group_->settings() != settings.infer) close_group();
+    {
+      // First of all: a list full of frames of a group that is never completed would wait for ever.
+      const std::lock_guard group(group_mutex_);
+      if (group_ && group_->settings() != settings.infer) close_group();
+    }
     GstFlowReturn flow = admit(rules);
+    if (flow == GST_FLOW_OK) check_latency();
+    const std::lock_guard group(group_mutex_);
     if (flow != GST_FLOW_OK) {
-      if (flow == GST_FLOW_EOS) group_.reset();
+      if (flow == GST_FLOW_EOS) take_group();
       return flow;
     }
     if (rules.dropping() && skip_at_the_door(buffer, &flow)) return flow;
@@ -181,6 +188,7 @@ void InferStream::describe(Item& item, GstBuffer* buffer) const {
 // newest goes, what finds the line full.
 bool InferStream::skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow) {
   if (GST_BUFFER_FLAG_IS_SET(buffer.get(), GST_BUFFER_FLAG_GAP)) return false;
+  if (group_) return false;  // a group goes as a whole: its first view has decided
   Item item{};
   describe(item, buffer.get());
   Skipped skipped;
@@ -188,7 +196,7 @@ bool InferStream::skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow) {
     const Lock lock(sync_->mutex);
     DropReason reason = DropReason::qos;
     if (!qos_.too_late(item.times.running)) {
-      const bool full = rules_.policy == DropPolicy::newest && !group_ && !waiting_.empty();
+      const bool full = rules_.policy == DropPolicy::newest && !waiting_.empty();
       if (!full) return false;
       reason = DropReason::overrun;
     }
@@ -213,6 +221,7 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
   describe(item, buffer.get());
   item.identity.frame = next_frame_++;
   if (GST_BUFFER_FLAG_IS_SET(buffer.get(), GST_BUFFER_FLAG_GAP)) {
+    close_hole();
     item.kind = Kind::gap;
     item.buffer = std::move(buffer);
     return append_buffer(std::move(item));
@@ -235,7 +244,11 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
   const guint64 copied = prepared.geometry.direct ? 0 : guint64(3) * size.width * size.height;
   const Stamp arrival = item.arrival;
   if (group_ && group_->size() != size) close_group();
-  if (!group_) group_ = std::make_shared<InferGroup>(sync_, asked, size, next_window_++);
+  if (!group_) {
+    const bool models_choice = asked.process_res == 0 && !prepared.geometry.direct;
+    group_ =
+        std::make_shared<InferGroup>(sync_, asked, size, next_window_++, models_choice ? engine : nullptr);
+  }
   {
     const Lock lock(sync_->mutex);
     figures_.prepare.add(age(begin, now_locked()));
@@ -252,7 +265,7 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
   item.identity.view = group_->views();
   const GstFlowReturn flow = append_buffer(std::move(item));
   if (flow != GST_FLOW_OK) {
-    if (group_->views() == 0 || flow == GST_FLOW_EOS) group_.reset();
+    if (group_->views() == 0 || flow == GST_FLOW_EOS) take_group();
     return flow;
   }
   group_->add(std::move(prepared.pixels), arrival);
@@ -298,6 +311,10 @@ GstFlowReturn InferStream::append_buffer(Item item) {
     const Lock lock(sync_->mutex);
     if (flow_ != GST_FLOW_OK || downstream_ended_) return refused_with_lock();
     const bool gap = item.kind == Kind::gap;
+    if (item.group && item.identity.view == 0) {
+      open_since_ = item.arrival;
+      open_views_ = item.group->settings().views;
+    }
     items_.push_back(std::move(item));
     ++frames_queued_;
     at_door_ = false;
@@ -320,7 +337,10 @@ GstFlowReturn InferStream::refused_with_lock() {
 
 // The frames before the error are inferred and pushed first; then the source side posts it.
 GstFlowReturn InferStream::fail(std::exception_ptr error) {
-  close_group();
+  {
+    const std::lock_guard group(group_mutex_);
+    close_group();
+  }
   Lock lock(sync_->mutex);
   if (at_door_) figures_.drop(DropReason::error);
   at_door_ = false;
@@ -335,14 +355,19 @@ GstFlowReturn InferStream::fail(std::exception_ptr error) {
   return flow_;
 }
 
+std::shared_ptr<InferGroup> InferStream::take_group() {
+  const Lock lock(sync_->mutex);
+  open_since_.reset();
+  return std::exchange(group_, nullptr);
+}
+
 void InferStream::close_group(bool newer_wins) {
-  const std::shared_ptr<InferGroup> group = std::move(group_);
-  group_.reset();
+  const std::shared_ptr<InferGroup> group = take_group();
   if (!group || group->views() == 0) return;
   Skipped skipped;
   {
     const Lock lock(sync_->mutex);
-    if (flow_ == GST_FLOW_FLUSHING || downstream_ended_) return;  // its frames are gone or will go
+    if (!goes_on() || downstream_ended_) return;  // its frames are gone or will go
     group->closed(now_locked());
     waiting_.push_back(group);
     // One place in the line; with `newest` the frame would not have been let in. What ends a segment drops
@@ -354,6 +379,28 @@ void InferStream::close_group(bool newer_wins) {
   }
   report(std::move(skipped));
   pump();
+}
+
+// Upstream has nothing to show for a while, and what is behind waits for the frames before: of a live stream
+// the group goes as it is.
+void InferStream::close_hole() {
+  {
+    const Lock lock(sync_->mutex);
+    if (!live_) return;
+  }
+  close_group(true);
+}
+
+// The settings and caps that the answer to a LATENCY query depends on may change from frame to frame.
+void InferStream::check_latency() {
+  {
+    const Lock lock(sync_->mutex);
+    const LatencyParts now = latency_parts(rules_.views, frame_duration_);
+    const LatencyParts before = latency_parts_.value_or(now);
+    latency_parts_ = now;
+    if (before.with(latency_.value()) == now.with(latency_.value())) return;
+  }
+  post_latency();
 }
 
 // ---- events and queries
@@ -376,6 +423,7 @@ gboolean InferStream::sink_event(GstEvent* event) {
 
 // Frames of two segments, streams or sizes are no views of one scene.
 void InferStream::prepare_for(GstEvent* event) {
+  const std::lock_guard group(group_mutex_);
   switch (GST_EVENT_TYPE(event)) {
     case GST_EVENT_CAPS: {
       GstCaps* caps = nullptr;
@@ -403,6 +451,9 @@ void InferStream::prepare_for(GstEvent* event) {
       qos_.clear();
       break;
     }
+    case GST_EVENT_GAP:
+      close_hole();
+      break;
     case GST_EVENT_SEGMENT_DONE:
     case GST_EVENT_STREAM_GROUP_DONE:
     case GST_EVENT_EOS:
@@ -459,12 +510,11 @@ gboolean InferStream::flush_start(GstEvent* event) {
   {
     const Lock lock(sync_->mutex);
     flow_ = GST_FLOW_FLUSHING;
+    ++flushes_;
   }
   sync_->changed.notify_all();
   // Passes that run are not waited for: a seek has to be quick, and their frames are gone all the same.
-  for (const auto& engine : engines()) {
-    if (!engine->cancel_waiting(this)) engine->cancel(this);
-  }
+  for (const auto& engine : engines()) call_off(*engine);
   gst_pad_pause_task(source_pad_);
   return forwarded;
 }
@@ -472,7 +522,10 @@ gboolean InferStream::flush_start(GstEvent* event) {
 gboolean InferStream::flush_stop(GstEvent* event) {
   const gboolean forwarded = gst_pad_push_event(source_pad_, event);
   drop_items(DropReason::flush);
-  group_.reset();
+  {
+    const std::lock_guard group(group_mutex_);
+    take_group();
+  }
   last_results_.reset();  // the task is paused
   gst_segment_init(&segment_, GST_FORMAT_UNDEFINED);
   if (GST_PAD_MODE(source_pad_) == GST_PAD_MODE_PUSH) {
@@ -511,8 +564,11 @@ void InferStream::open_for_buffers() {
 }
 
 gboolean InferStream::serialised_query(GstQuery* query) {
-  // Its answer comes after the frames before it, and those must not wait for more frames.
-  close_group();
+  {
+    // Its answer comes after the frames before it, and those must not wait for more frames.
+    const std::lock_guard group(group_mutex_);
+    close_group();
+  }
   Lock lock(sync_->mutex);
   if (flow_ != GST_FLOW_OK) return FALSE;
   query_answered_ = false;
@@ -541,7 +597,10 @@ void InferStream::activate_sink(bool active) {
   sync_->changed.notify_all();
   GST_PAD_STREAM_LOCK(sink_pad_);
   drop_items(DropReason::stopped);
-  group_.reset();
+  {
+    const std::lock_guard group(group_mutex_);
+    take_group();
+  }
   gst_segment_init(&segment_, GST_FORMAT_UNDEFINED);
   GST_PAD_STREAM_UNLOCK(sink_pad_);
 }

@@ -15,6 +15,7 @@
 
 #include <gst/gst.h>
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -42,6 +43,8 @@ class InferStream {
     // A live stream has its first frame: measure before frames count on it, then call warmed_up(). False: not
     // now.
     std::function<bool(std::shared_ptr<Engine>, const Da3Shape&)> warm_up;
+    // Closes an engine on another thread, once requests of `stream` have left it. Returns at once.
+    std::function<void(std::shared_ptr<Engine>, const void* stream)> close_later;
   };
 
   InferStream(GstElement* element, GstPad* sink_pad, GstPad* source_pad, Host host);
@@ -70,13 +73,13 @@ class InferStream {
   void warmed_up();
   // What frames look like to this model, once there has been one in a live stream.
   std::optional<Da3Shape> live_shape(const Da3ModelInfo& model) const;
-  // Closes models that were replaced and of which no frame is left.
-  void close_retired();
+  // Models that were replaced and of which no frame is left, to be closed by the caller.
+  std::vector<std::shared_ptr<Engine>> take_unused();
 
   InferReadings readings() const;
   // What this element adds to the latency of a live stream, learned; 0 until known. `duration`: of one frame,
   // 0 if unknown.
-  GstClockTime latency(GstClockTime duration) const;
+  GstClockTime latency(GstClockTime duration);
   // Most frames that wait in here.
   guint capacity() const;
 
@@ -137,6 +140,12 @@ class InferStream {
     guint views = 1;
     bool dropping() const { return policy != DropPolicy::never; }
   };
+  // What the answer to a LATENCY query depends on besides what is learned.
+  struct LatencyParts {
+    GstClockTime most = GST_CLOCK_TIME_NONE;  // of what is learned
+    GstClockTime others = 0;                  // the first of a group waits for them
+    GstClockTime with(gint64 learned) const { return std::min(GstClockTime(learned), most) + others; }
+  };
 
   // Sink pad's thread.
   Rules rules_for(const StreamSettings& settings);
@@ -147,7 +156,11 @@ class InferStream {
   GstFlowReturn fail(std::exception_ptr error);
   void describe(Item& item, GstBuffer* buffer) const;
   bool skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow);
+  void check_latency();
+  // With group_mutex_ held.
+  std::shared_ptr<InferGroup> take_group();
   void close_group(bool newer_wins = false);
+  void close_hole();
   void prepare_for(GstEvent* event);
   gboolean flush_start(GstEvent* event);
   gboolean flush_stop(GstEvent* event);
@@ -161,6 +174,9 @@ class InferStream {
   // The line (infer_line.cc). With the lock held unless said.
   void pump();  // without
   void submit_next(Lock& lock, Skipped& skipped);
+  bool goes_on() const { return flow_ >= GST_FLOW_NOT_LINKED; }
+  std::shared_ptr<Engine> engine_for(const InferGroup& group) const;
+  void call_off(Engine& engine);  // without
   void register_stream(Lock& lock, Engine& engine, const InferGroup& group);
   void ask_for_cost(Lock& lock, Engine& engine, const InferGroup& group);
   static Workload workload_of(const Engine& engine, const InferGroup& group);
@@ -175,7 +191,9 @@ class InferStream {
   Ahead ahead() const;
   guint most_in_flight() const;
   guint limit() const;
+  guint max_pending() const;
   guint bound() const;
+  LatencyParts latency_parts(guint views, GstClockTime duration) const;
   gint64 budget() const;
   gint64 age(Stamp since, Stamp now) const;
   Stamp now_locked() const;
@@ -190,6 +208,10 @@ class InferStream {
   static void task_entry(gpointer self);
   void run_once();
   bool head_ready() const;
+  void wait_for_work(Lock& lock, GstClockTime stats_interval);
+  std::optional<gint64> group_time_left(Stamp now) const;
+  void close_overdue_group();
+  void close_unused();
   void handle(Item item);
   void push_frame(Item item);
   void push_skipped(Item item);
@@ -197,11 +219,12 @@ class InferStream {
   void push_gap_event(const FrameTimes& times);
   void push_end();
   GstEvent* of_segment(GstEvent* event) const;
-  void push_buffer(BufferPtr buffer, const Item& item);
+  void push_buffer(BufferPtr buffer, const Item& item, Pushed what);
+  BufferPtr writable(BufferPtr buffer);
   void answer(GstQuery* query);
   void learn(const InferGroup& group, const Da3ResultData& data);
   std::deque<Item> take_buffers(bool all);
-  void downstream_said(GstFlowReturn flow);
+  void downstream_said(GstFlowReturn flow, Pushed what);
   void give_up(std::exception_ptr error, GstFlowReturn flow);
   void maybe_post_stats();
   void post_latency();
@@ -211,7 +234,9 @@ class InferStream {
   GstPad* const source_pad_;
   const Host host_;
 
-  std::mutex pump_mutex_;  // taken before the next one
+  // In the order in which they are taken: of the group that is open, of who submits, and of the rest.
+  std::mutex group_mutex_;
+  std::mutex pump_mutex_;
   const std::shared_ptr<StreamSync> sync_ = std::make_shared<StreamSync>();
   // Under sync_->mutex.
   std::shared_ptr<Engine> engine_;
@@ -232,6 +257,10 @@ class InferStream {
   const void* registered_with_ = nullptr;
   gint64 registered_interval_ = 0;
   guint registered_most_ = 0;
+  guint flushes_ = 0;
+  // While a group is open: arrival of its first frame, and how many it waits for.
+  std::optional<Stamp> open_since_;
+  guint open_views_ = 0;
   GstFlowReturn flow_ = GST_FLOW_FLUSHING;
   bool end_queued_ = false;        // EOS has been accepted: no buffer follows
   bool downstream_ended_ = false;  // downstream wants no more buffers before the next segment
@@ -240,6 +269,7 @@ class InferStream {
   gboolean query_result_ = FALSE;
   InferFigures figures_;
   LatencyEstimate latency_;
+  std::optional<LatencyParts> latency_parts_;  // as upstream and downstream know them
   Rate completions_;
   // Of the latest workload. Times of a pass: by the results, by the engine, and what follows: 0 = not known.
   Workload workload_;
@@ -252,9 +282,11 @@ class InferStream {
   gint64 stats_posted_ = 0;
   std::vector<std::pair<Da3ErrorCode, std::string>> remarks_;  // to be posted
 
+  // Under group_mutex_. The task takes it, and only if it is free, when a group has been open for too long.
+  std::shared_ptr<InferGroup> group_;
+
   // Sink pad's thread only.
   FrameInput input_;
-  std::shared_ptr<InferGroup> group_;
   GstSegment segment_;
   gint64 next_frame_ = 0, next_window_ = 0;
 
@@ -262,7 +294,9 @@ class InferStream {
   bool discont_ = false;
   bool warned_partly_unusable_ = false;
   guint32 segment_seqnum_ = GST_SEQNUM_INVALID;
-  BufferPtr last_results_;  // an empty buffer that carries the metas of the last frame inferred
+  BufferPtr last_results_;             // an empty buffer that carries the metas of the last frame inferred
+  std::weak_ptr<Engine> last_engine_;  // that inferred it
+  guint64 copied_ = 0;                 // bytes, not yet in figures_
 };
 
 }  // namespace da3::plugin

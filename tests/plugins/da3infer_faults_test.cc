@@ -312,6 +312,22 @@ GST_START_TEST(a_group_fails_as_a_whole_with_one_error) {
 }
 GST_END_TEST
 
+GST_START_TEST(after_an_error_nothing_more_is_computed) {
+  Infer infer("model=stub:block=1,fail-at=1 process-res=28 views=2");
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 3);  // the last one waits for a partner
+  stub().wait_submitted(1);
+  stub().release(-1);
+  infer.wait_eos();
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  infer.event(gst_event_new_segment(&segment));  // ends its group
+  fail_unless_equals_int(stub_counters().submitted, 1);
+  infer.bus.expect_one_error(GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED, "request 1");
+  infer.assert_accounts();
+}
+GST_END_TEST
+
 GST_START_TEST(failures_of_one_element_are_its_own) {
   // One engine; its second request fails, which is the first one's second frame.
   Infer one("model=stub:fail-at=2 process-res=28"), other("model=stub:fail-at=2 process-res=28");
@@ -939,19 +955,23 @@ GST_END_TEST
 
 GST_START_TEST(flushes_from_another_thread_at_random) {
   GstElement* pipeline = gst_parse_launch(
-      "videotestsrc ! video/x-raw,format=RGB,width=32,height=28 ! da3infer model=stub: process-res=28 "
-      "views=3 "
+      "videotestsrc ! video/x-raw,format=RGB,width=32,height=28 ! da3infer name=infer model=stub: "
+      "process-res=28 views=3 "
       "max-batch=2 ! fakesink name=sink sync=false",
       nullptr);
   GstBus* bus = gst_element_get_bus(pipeline);
   gst_element_set_state(pipeline, GST_STATE_PLAYING);
   gst_element_get_state(pipeline, nullptr, nullptr, GST_CLOCK_TIME_NONE);
+  GstElement* infer = gst_bin_get_by_name(GST_BIN(pipeline), "infer");
   for (int i = 0; i < 60; ++i) {
     fail_unless(gst_element_seek_simple(pipeline, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH, i * GST_SECOND));
+    assert_accounts(infer);
   }
   GstMessage* message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR);
   fail_unless(message == nullptr);
   gst_element_set_state(pipeline, GST_STATE_NULL);
+  fail_unless_equals_int(int(assert_accounts(infer)), 0);
+  gst_object_unref(infer);
   gst_object_unref(bus);
   gst_object_unref(pipeline);
   fail_unless_equals_int(stub_counters().results_alive, 0);
@@ -994,6 +1014,7 @@ static Suite* da3infer_faults_suite() {
   tcase_add_test(inference, result_without_confidence);
   tcase_add_test(inference, no_result_at_all);
   tcase_add_test(inference, a_group_fails_as_a_whole_with_one_error);
+  tcase_add_test(inference, after_an_error_nothing_more_is_computed);
   tcase_add_test(inference, failures_of_one_element_are_its_own);
   tcase_add_test(inference, after_an_error_the_element_can_start_again);
   suite_add_tcase(suite, inference);

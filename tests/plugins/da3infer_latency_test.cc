@@ -71,6 +71,8 @@ GST_START_TEST(what_expires_in_the_engine_can_pass) {
   }
   expect_tape(tape, "0 1- 2");
   fail_unless_equals_uint64(infer.stat("frames-passed"), 1);
+  fail_unless_equals_uint64(infer.skipped("late"), 1);
+  fail_unless_equals_uint64(infer.drops("late"), 0);
 }
 GST_END_TEST
 
@@ -169,18 +171,43 @@ GST_START_TEST(the_engine_knows_the_stream_while_it_lives) {
     const Da3StubCounters counters = stub_counters();
     fail_unless_equals_int(counters.streams, 1);
     fail_unless_equals_int(counters.stream_begins, 1);
-    fail_unless_equals_int(int(counters.last_max_pending), 6);
+    fail_unless_equals_int(int(counters.last_max_pending), 2);  // one runs, one waits: no rate is known yet
     fail_unless_equals_int64(counters.last_interval_ns, 2 * kFrameTime);
     infer.event(gst_event_new_eos());
     fail_unless_equals_int(stub_counters().drains, 1);
     gst_element_set_state(infer.element, GST_STATE_READY);
     fail_unless_equals_int(stub_counters().streams, 0);
   }
-  Infer file("model=stub: process-res=28");
+  Infer file("model=stub: process-res=28 max-batch=3");
   file.caps(56, 28);
   file.push_numbered(56, 28, 0, 1);
   gst_buffer_unref(file.pull());
   fail_unless_equals_int64(stub_counters().last_interval_ns, 0);
+  fail_unless_equals_int(int(stub_counters().last_max_pending), 6);
+}
+GST_END_TEST
+
+GST_START_TEST(the_engine_is_told_how_many_can_come) {
+  Infer infer("model=stub:single-us=1000 process-res=28 max-batch=4", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  infer.caps(56, 28);
+  int frame = 0;
+  const auto run = [&](int frames, GstClockTime between) {
+    for (int i = 0; i < frames; ++i) {
+      infer.push_numbered(56, 28, frame++, 1);
+      gst_buffer_unref(infer.pull());
+      gst_test_clock_advance_time(clock, between);
+    }
+    return int(stub_counters().last_max_pending);
+  };
+  // Two or three are asked for within 100 ms at 25 frames a second, and at 100 as many as two batches hold.
+  for (int i = 0; i < 2; ++i) {
+    const int slow = run(40, 40 * GST_MSECOND);
+    fail_unless(slow == 2 || slow == 3, "%d", slow);
+    fail_unless_equals_int(run(40, 10 * GST_MSECOND), 8);
+  }
+  gst_object_unref(clock);
 }
 GST_END_TEST
 
@@ -242,6 +269,66 @@ GST_START_TEST(latency_is_no_more_than_what_the_user_allows) {
     gst_buffer_unref(infer.pull());
   }
   fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 4 * GST_MSECOND);
+}
+GST_END_TEST
+
+namespace {
+
+void infer_numbered(Infer& infer, int first, int count) {
+  infer.push_numbered(56, 28, first, count);
+  for (int i = 0; i < count; ++i) gst_buffer_unref(infer.pull());
+}
+
+}  // namespace
+
+GST_START_TEST(other_views_and_another_frame_rate_are_another_latency) {
+  Infer infer("model=stub:queued-us=2000,inference-us=3000 process-res=28 max-batch=1 drop-policy=never",
+              Source::live);
+  gst_harness_use_testclock(infer.harness);
+  infer.caps(56, 28);
+  infer_numbered(infer, 0, 8);
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 1);
+  g_object_set(infer.element, "views", 4, nullptr);
+  infer_numbered(infer, 8, 4);
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 1);
+  fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 125 * GST_MSECOND);
+  infer_numbered(infer, 12, 8);
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 0);  // said once
+  std::string faster = rgb_caps(56, 28);
+  faster.replace(faster.find("25/1"), 4, "50/1");
+  infer.caps(faster);
+  infer_numbered(infer, 20, 4);
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 1);
+  fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 65 * GST_MSECOND);
+  g_object_set(infer.element, "views", 1, nullptr);
+  infer_numbered(infer, 24, 1);
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 1);
+  // Of single frames the frame rate is no part of it.
+  infer.caps(56, 28);
+  infer_numbered(infer, 25, 4);
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 0);
+  fail_unless_equals_uint64(infer.stat("latency-messages"), 4);
+}
+GST_END_TEST
+
+GST_START_TEST(another_limit_is_another_latency_if_it_limits) {
+  Infer infer("model=stub:queued-us=2000,inference-us=3000 process-res=28 max-latency=4000000", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  infer.caps(56, 28);
+  for (int i = 0; i < 8; ++i) infer_numbered(infer, i, 1);
+  count_messages(infer, GST_MESSAGE_LATENCY);
+  const auto messages_after = [&](guint64 limit, int frame) {
+    g_object_set(infer.element, "max-latency", limit, nullptr);
+    infer_numbered(infer, frame, 1);
+    return count_messages(infer, GST_MESSAGE_LATENCY);
+  };
+  fail_unless_equals_int(messages_after(3 * GST_MSECOND, 8), 1);
+  fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 3 * GST_MSECOND);
+  fail_unless_equals_int(messages_after(GST_SECOND, 9), 1);
+  fail_unless_equals_uint64(gst_harness_query_latency(infer.harness), 5 * GST_MSECOND);
+  // It is 5 ms whatever more is allowed.
+  fail_unless_equals_int(messages_after(2 * GST_SECOND, 10), 0);
+  fail_unless_equals_int(messages_after(6 * GST_MSECOND, 11), 0);
 }
 GST_END_TEST
 
@@ -316,6 +403,7 @@ static Suite* da3infer_latency_suite() {
   tcase_add_test(ages, a_frame_that_took_too_long_to_resize_is_late);
   tcase_add_test(ages, a_group_is_as_old_as_its_last_view);
   tcase_add_test(ages, the_engine_knows_the_stream_while_it_lives);
+  tcase_add_test(ages, the_engine_is_told_how_many_can_come);
   tcase_add_test(ages, a_new_clock_makes_no_old_frames);
   suite_add_tcase(suite, ages);
 
@@ -323,6 +411,8 @@ static Suite* da3infer_latency_suite() {
   tcase_add_test(latency, an_unchanging_service_time_posts_one_latency_message);
   tcase_add_test(latency, latency_counts_from_the_arrival_of_a_frame);
   tcase_add_test(latency, latency_is_no_more_than_what_the_user_allows);
+  tcase_add_test(latency, other_views_and_another_frame_rate_are_another_latency);
+  tcase_add_test(latency, another_limit_is_another_latency_if_it_limits);
   tcase_add_test(latency, a_warm_up_tells_the_latency_before_the_first_frame);
   tcase_add_test(latency, a_warm_up_that_fails_is_no_error);
   tcase_add_test(latency, stopping_does_not_wait_for_a_warm_up);

@@ -158,6 +158,58 @@ GST_START_TEST(a_flush_takes_the_line_with_it) {
 }
 GST_END_TEST
 
+GST_START_TEST(a_flush_between_the_line_and_the_engine_leaves_nothing_with_it) {
+  Door door;  // the sink pad's thread stands there, about to submit
+  std::atomic<bool> armed{true};
+  StubHooks hooks([&] {
+    if (armed.exchange(false)) door.pass();
+  });
+  Infer infer("model=stub:block=1 process-res=28");
+  infer.caps(56, 28);
+  std::thread pusher([&] { infer.push(numbered_frame(56, 28, 0)); });
+  door.wait_reached();
+  infer.event(gst_event_new_flush_start());
+  door.open();
+  pusher.join();
+  fail_unless_equals_int(stub_counters().submitted, 1);
+  fail_unless_equals_int(stub_counters().cancelled, 1);
+  infer.event(gst_event_new_flush_stop(TRUE));
+  fail_unless_equals_uint64(infer.drops("flush"), 1);
+  // The next frames are not meant.
+  restart_segment(infer);
+  infer.push_numbered(56, 28, 1, 2);
+  stub().release(-1);
+  for (int i = 0; i < 2; ++i) gst_buffer_unref(infer.pull());
+  fail_unless_equals_int(stub_counters().cancelled, 1);
+}
+GST_END_TEST
+
+GST_START_TEST(stopping_does_not_wait_for_the_pass_that_runs) {
+  StubHooks hooks;
+  Door door;  // the engine's thread stands there while it ends the request
+  MemoryHook giving_back(MemoryHook::At::unmap, [&] { door.pass(); });
+  {
+    Infer infer("model=stub:");
+    infer.caps(28, 14);
+    GstBuffer* lent = numbered_frame(28, 14, 0);
+    mark_processed(lent, 28, 14);
+    giving_back.arm();
+    fail_unless_equals_int(infer.push(lent), GST_FLOW_OK);
+    door.wait_reached();
+    fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+    fail_unless_equals_uint64(infer.drops("stopped"), 1);
+    fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+    fail_unless_equals_int(stub_counters().engines_alive, 1);
+    door.open();
+    hooks.wait_closed(1);
+    infer.bus.expect_no_error();
+  }
+  // What an element leaves to be closed is closed when the element is gone.
+  fail_unless_equals_int(stub_counters().engines_alive, 0);
+  fail_unless_equals_int(stub_counters().results_alive, 0);
+}
+GST_END_TEST
+
 // ---- what takes their place
 // ----------------------------------------------------------------------------------------------------
 
@@ -250,6 +302,62 @@ GstBuffer* gap_frame(int number) {
 }
 
 }  // namespace
+
+GST_START_TEST(what_downstream_did_not_take_is_in_no_account) {
+  for (const bool gaps : {false, true}) {
+    Infer infer("model=stub: process-res=28 on-drop=pass", Source::live);
+    Answer answer;
+    answer.flow = GST_FLOW_EOS;
+    answer_with(infer, answer);
+    infer.caps(56, 28);
+    send_qos(infer, 10 * GST_SECOND, 0);
+    GstFlowReturn flow = GST_FLOW_OK;
+    for (int i = 0; flow == GST_FLOW_OK; ++i)
+      flow = infer.push(gaps ? gap_frame(i) : numbered_frame(56, 28, i));
+    fail_unless_equals_int(flow, GST_FLOW_EOS);
+    fail_unless_equals_uint64(infer.stat("frames-out"), 0);
+    fail_unless_equals_uint64(infer.stat("frames-passed"), 0);
+    fail_unless_equals_uint64(infer.stat("frames-gap"), 0);
+    // Messages of what comes next count what was really done.
+    answer.flow = GST_FLOW_OK;
+    restart_segment(infer);
+    send_qos(infer, 10 * GST_SECOND, 0);
+    infer.push_numbered(56, 28, 1, 1);
+    GstBus* bus = gst_element_get_bus(infer.element);
+    int messages = 0;
+    while (GstMessage* message = gst_bus_pop_filtered(bus, GST_MESSAGE_QOS)) {
+      guint64 processed = 1;
+      gst_message_parse_qos_stats(message, nullptr, &processed, nullptr);
+      fail_unless_equals_uint64(processed, 0);
+      ++messages;
+      gst_message_unref(message);
+    }
+    fail_unless(messages > 0);
+    gst_object_unref(bus);
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(what_is_skipped_has_a_reason_whatever_takes_its_place) {
+  for (const char* on_drop : {"gap", "reuse", "pass"}) {
+    stub().reset();
+    Infer infer(std::string(kBlocked) + "on-drop=" + on_drop, Source::live);
+    push_first(infer);
+    infer.push_numbered(56, 28, 1, 5);  // 2, 3 and 4 give way to 5
+    send_qos(infer, GST_SECOND, 0);
+    infer.push_numbered(56, 28, 6, 1);  // too late at the door, and 5 in the line
+    stub().release(-1);
+    infer.event(gst_event_new_eos());
+    infer.wait_eos();
+    fail_unless_equals_uint64(infer.skipped("overrun"), 3);
+    fail_unless_equals_uint64(infer.skipped("qos"), 2);
+    fail_unless_equals_uint64(infer.skipped("late"), 0);
+    fail_unless_equals_int(count_messages(infer, GST_MESSAGE_QOS), 5);
+    const bool gap = std::string(on_drop) == "gap";
+    fail_unless_equals_uint64(infer.stat("frames-dropped"), gap ? 5 : 0);
+  }
+}
+GST_END_TEST
 
 GST_START_TEST(a_blocked_downstream_does_not_make_the_list_grow) {
   fail_unless(inside_behind_a_blocked_downstream("gap") <= 8 + 2);
@@ -366,6 +474,97 @@ GST_START_TEST(a_sink_that_holds_frames_back_does_not_slow_the_engine_down) {
 }
 GST_END_TEST
 
+// ---- groups that are not completed
+// ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+std::string caps_of_rate(const char* rate) {
+  std::string caps = rgb_caps(56, 28);
+  return caps.replace(caps.find("25/1"), 4, rate);
+}
+
+// Takes so many frames and returns the size of the group that the last one was in.
+int views_of_next(Infer& infer, int frames = 1) {
+  int views = 0;
+  for (int i = 0; i < frames; ++i) {
+    GstBuffer* buffer = infer.pull();
+    views = view_of(buffer).views;
+    gst_buffer_unref(buffer);
+  }
+  return views;
+}
+
+}  // namespace
+
+GST_START_TEST(a_gap_ends_a_group_of_a_live_stream) {
+  Infer infer("model=stub: process-res=28 views=3", Source::live);
+  infer.caps(caps_of_rate("1/3600"));  // nothing else ends it today
+  infer.push_numbered(56, 28, 0, 1);
+  infer.event(gst_event_new_gap(kFrameTime, kFrameTime));
+  fail_unless_equals_int(views_of_next(infer), 1);
+  infer.push_numbered(56, 28, 2, 2);
+  GstBuffer* gap = gap_frame(4);
+  fail_unless_equals_int(infer.push(gap), GST_FLOW_OK);
+  fail_unless_equals_int(views_of_next(infer, 2), 2);
+  gst_buffer_unref(infer.pull());
+  infer.push_numbered(56, 28, 5, 3);
+  fail_unless_equals_int(views_of_next(infer, 3), 3);
+}
+GST_END_TEST
+
+GST_START_TEST(a_gap_does_not_end_a_group_of_a_file) {
+  Infer infer("model=stub: process-res=28 views=3");
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  infer.event(gst_event_new_gap(kFrameTime, kFrameTime));
+  infer.push_numbered(56, 28, 2, 2);
+  fail_unless_equals_int(views_of_next(infer, 3), 3);
+}
+GST_END_TEST
+
+GST_START_TEST(a_live_group_does_not_wait_for_ever) {
+  Infer infer("model=stub: process-res=28 views=3", Source::live);
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  gst_test_clock_advance_time(clock, 10 * GST_SECOND);
+  fail_unless_equals_int(views_of_next(infer), 1);
+  infer.push_numbered(56, 28, 1, 2);
+  gst_test_clock_advance_time(clock, 10 * GST_SECOND);
+  fail_unless_equals_int(views_of_next(infer, 2), 2);
+  // Whose time has not come waits.
+  infer.push_numbered(56, 28, 3, 1);
+  gst_test_clock_advance_time(clock, 200 * GST_MSECOND);
+  infer.push_numbered(56, 28, 4, 2);
+  fail_unless_equals_int(views_of_next(infer, 3), 3);
+  gst_object_unref(clock);
+}
+GST_END_TEST
+
+GST_START_TEST(groups_of_files_and_of_unknown_rates_wait) {
+  for (const Source source : {Source::file, Source::live}) {
+    Infer infer("model=stub: process-res=28 views=2 stats-interval=1000000", source);
+    gst_harness_use_testclock(infer.harness);
+    GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+    infer.caps(source == Source::live ? caps_of_rate("0/1") : rgb_caps(56, 28));
+    infer.push_numbered(56, 28, 0, 1);
+    count_messages(infer, GST_MESSAGE_ELEMENT);
+    gst_test_clock_advance_time(clock, 3600 * GST_SECOND);
+    // The task has looked at the time since.
+    GstBus* bus = gst_element_get_bus(infer.element);
+    GstMessage* message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT);
+    fail_unless(message != nullptr);
+    gst_message_unref(message);
+    gst_object_unref(bus);
+    infer.push_numbered(56, 28, 1, 1);
+    fail_unless_equals_int(views_of_next(infer, 2), 2);
+    gst_object_unref(clock);
+  }
+}
+GST_END_TEST
+
 // ---- quality of service
 // ----------------------------------------------------------------------------------------------------
 
@@ -417,6 +616,23 @@ GST_START_TEST(a_group_of_which_one_view_is_wanted_is_inferred) {
   stub().release(-1);
   expect_tape(tape, "0 1 2 3 4 5");
   fail_unless_equals_uint64(infer.drops("qos"), 0);
+}
+GST_END_TEST
+
+GST_START_TEST(a_group_has_no_holes) {
+  Infer infer("model=stub: process-res=28 views=2", Source::live);
+  Tape tape(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 2);  // the warm-up is over when they are there
+  for (int i = 0; i < 2; ++i) gst_buffer_unref(infer.pull());
+  infer.push_numbered(56, 28, 2, 1);
+  send_qos(infer, 60 * GST_MSECOND, 2 * kFrameTime);  // up to 5 they are too late
+  infer.push_numbered(56, 28, 3, 5);
+  // 2 and 3 belong together and go together; 4 and 5 are not even begun.
+  expect_tape(tape, "0 1 gap2+160 6d 7");
+  fail_unless_equals_uint64(infer.drops("qos"), 4);
+  fail_unless_equals_int(stub_counters().submitted, 2);
+  fail_unless_equals_int(stub_counters().view_counts[1], 2);
 }
 GST_END_TEST
 
@@ -625,13 +841,25 @@ static Suite* da3infer_live_suite() {
   tcase_add_test(drops, frames_marked_as_gaps_wait_like_others_if_nothing_may_be_lost);
   tcase_add_test(drops, the_accounts_add_up_in_the_middle_of_a_frame);
   tcase_add_test(drops, a_flush_does_not_wait_for_the_pass_that_runs);
+  tcase_add_test(drops, a_flush_between_the_line_and_the_engine_leaves_nothing_with_it);
+  tcase_add_test(drops, stopping_does_not_wait_for_the_pass_that_runs);
+  tcase_add_test(drops, what_downstream_did_not_take_is_in_no_account);
+  tcase_add_test(drops, what_is_skipped_has_a_reason_whatever_takes_its_place);
   tcase_add_test(drops, a_sink_that_holds_frames_back_does_not_slow_the_engine_down);
   suite_add_tcase(suite, drops);
+
+  TCase* groups = tcase_create("groups");
+  tcase_add_test(groups, a_gap_ends_a_group_of_a_live_stream);
+  tcase_add_test(groups, a_gap_does_not_end_a_group_of_a_file);
+  tcase_add_test(groups, a_live_group_does_not_wait_for_ever);
+  tcase_add_test(groups, groups_of_files_and_of_unknown_rates_wait);
+  suite_add_tcase(suite, groups);
 
   TCase* quality = tcase_create("quality");
   tcase_add_test(quality, what_downstream_gave_up_is_not_inferred);
   tcase_add_test(quality, what_downstream_gave_up_while_it_waited_is_not_inferred);
   tcase_add_test(quality, a_group_of_which_one_view_is_wanted_is_inferred);
+  tcase_add_test(quality, a_group_has_no_holes);
   tcase_add_test(quality, a_slow_reader_of_messages_holds_up_nobody_else);
   tcase_add_test(quality, quality_messages_say_what_was_lost);
   tcase_add_test(quality, quality_is_forgotten_with_the_segment_the_flush_and_the_latency);

@@ -6,7 +6,7 @@
 #include <condition_variable>
 #include <memory>
 
-#include "infer_harness.h"
+#include "infer_live.h"
 
 using namespace da3::testing;
 
@@ -129,6 +129,7 @@ std::string model_of(GstBuffer* buffer) {
 // ----------------------------------------------------------------------------------------------------
 
 GST_START_TEST(another_model_takes_over_between_two_frames) {
+  StubHooks hooks;
   Infer infer("model=stub:name=one,block=1 process-res=28 max-batch=4");
   ActiveModel active(infer);
   infer.caps(56, 28);
@@ -146,6 +147,7 @@ GST_START_TEST(another_model_takes_over_between_two_frames) {
   }
   infer.push_numbered(56, 28, 6, 2);
   for (int i = 0; i < 2; ++i) gst_buffer_unref(infer.pull());
+  hooks.wait_closed(1);
   fail_unless_equals_int(stub_counters().engines_alive, 1);  // the old one has gone with its last frame
   fail_unless_equals_uint64(infer.stat("model-changes"), 1);
   fail_unless_equals_uint64(infer.stat("frames-dropped"), 0);
@@ -325,6 +327,7 @@ GST_START_TEST(frames_flow_before_anything_is_measured_while_another_model_loads
 GST_END_TEST
 
 GST_START_TEST(a_replaced_model_is_closed_without_another_frame) {
+  StubHooks hooks;
   Infer infer("model=stub:name=one process-res=28");
   ActiveModel active(infer);
   infer.caps(56, 28);
@@ -344,9 +347,118 @@ GST_START_TEST(a_replaced_model_is_closed_without_another_frame) {
   fail_unless_equals_int(stub_counters().engines_alive, 2);
   stub().release(-1);
   GstBuffer* last = infer.pull();
+  hooks.wait_closed(3);
   fail_unless_equals_int(stub_counters().engines_alive, 1);
   assert_depth_of(last, colour_of(3));
   gst_buffer_unref(last);
+}
+GST_END_TEST
+
+GST_START_TEST(closing_the_old_model_holds_up_no_frame) {
+  Door door;
+  StubHooks hooks({}, [&] { door.pass(); });
+  Infer infer("model=stub:name=one,block=1 process-res=28");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  stub().wait_submitted(1);
+  set_model(infer, "stub:name=two");
+  active.wait("two");
+  stub().release(-1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+  door.wait_reached();  // it is being closed, and will be until the door opens
+  infer.push_numbered(56, 28, 1, 2);
+  for (int i = 0; i < 2; ++i) fail_unless_equals_string(model_of(infer.pull()).c_str(), "two");
+  fail_unless_equals_int(stub_counters().engines_alive, 2);
+  door.open();
+  hooks.wait_closed(1);
+  fail_unless_equals_int(stub_counters().engines_alive, 1);
+}
+GST_END_TEST
+
+namespace {
+
+// The next frame is of this model and this size.
+void expect_next(Infer& infer, int number, const char* model, guint views, gsize width) {
+  GstBuffer* buffer = infer.pull();
+  fail_unless_equals_uint64(GST_BUFFER_OFFSET(buffer), guint64(number));
+  std::vector<gsize> dims;
+  tensor_of(buffer, GST_DA3_TENSOR_DEPTH, &dims);
+  fail_unless_equals_uint64(dims.at(2), width);
+  fail_unless_equals_int(view_of(buffer).views, int(views));
+  fail_unless_equals_string(model_of(buffer).c_str(), model);
+}
+
+}  // namespace
+
+GST_START_TEST(what_waits_at_the_size_of_the_old_model_goes_to_it) {
+  Infer infer("model=stub:name=one,block=1,process-res=28 max-batch=1", Source::live);
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  stub().wait_submitted(1);
+  infer.push_numbered(56, 28, 1, 2);  // 2 waits in the line
+  set_model(infer, "stub:name=two,process-res=56");
+  active.wait("two");
+  stub().release(-1);
+  for (int i = 0; i < 3; ++i) expect_next(infer, i, "one", 1, 28);
+  infer.push_numbered(56, 28, 3, 1);
+  expect_next(infer, 3, "two", 1, 56);
+}
+GST_END_TEST
+
+GST_START_TEST(an_open_group_of_another_size_goes_to_the_old_model) {
+  StubHooks hooks;
+  Infer infer("model=stub:name=one,process-res=28 views=2");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  set_model(infer, "stub:name=two,process-res=56");
+  active.wait("two");
+  infer.push_numbered(56, 28, 1, 2);
+  expect_next(infer, 0, "one", 1, 28);
+  for (int i = 1; i < 3; ++i) expect_next(infer, i, "two", 2, 56);
+  hooks.wait_closed(1);
+  fail_unless_equals_int(stub_counters().engines_alive, 1);
+}
+GST_END_TEST
+
+GST_START_TEST(an_open_group_of_the_same_size_goes_to_the_new_model) {
+  Infer infer("model=stub:name=one,process-res=28 views=2");
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  set_model(infer, "stub:name=two,process-res=28");
+  active.wait("two");
+  infer.push_numbered(56, 28, 1, 1);
+  for (int i = 0; i < 2; ++i) expect_next(infer, i, "two", 2, 28);
+}
+GST_END_TEST
+
+GST_START_TEST(depth_of_another_model_is_not_used_again) {
+  Infer infer("model=stub:name=one process-res=28 on-drop=reuse", Source::live);
+  ActiveModel active(infer);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 1);
+  gst_buffer_unref(infer.pull());
+  send_qos(infer, 60 * GST_MSECOND, 0);  // 1 to 3 are too late
+  infer.push_numbered(56, 28, 1, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "one");
+  set_model(infer, "stub:name=two");
+  active.wait("two");
+  infer.push_numbered(56, 28, 2, 1);
+  GstBuffer* buffer = infer.pull();
+  fail_if(has_tensor(buffer, GST_DA3_TENSOR_DEPTH));
+  gst_buffer_unref(buffer);
+  fail_unless_equals_uint64(infer.stat("frames-reused"), 1);
+  fail_unless_equals_uint64(infer.stat("frames-passed"), 1);
+  // Its own is.
+  infer.push_numbered(56, 28, 4, 1);
+  gst_buffer_unref(infer.pull());
+  send_qos(infer, 60 * GST_MSECOND, 4 * kFrameTime);
+  infer.push_numbered(56, 28, 5, 1);
+  fail_unless_equals_string(model_of(infer.pull()).c_str(), "two");
+  fail_unless_equals_uint64(infer.stat("frames-reused"), 2);
 }
 GST_END_TEST
 
@@ -589,6 +701,41 @@ GST_START_TEST(what_the_engine_mended_is_a_warning_and_loses_nothing) {
 }
 GST_END_TEST
 
+GST_START_TEST(what_was_mended_before_a_stop_is_not_said_after_it) {
+  Infer infer("model=stub:block=1,halve-at=2 process-res=28");
+  infer.caps(56, 28);
+  Door door;  // reached when downstream stands still
+  GstPad* source = gst_element_get_static_pad(infer.element, "src");
+  const GstPadProbeCallback block = [](GstPad*, GstPadProbeInfo*, gpointer user) {
+    auto* reached = static_cast<Door*>(user);
+    reached->open();
+    reached->pass();
+    return GST_PAD_PROBE_OK;
+  };
+  const gulong probe = gst_pad_add_probe(
+      source, GstPadProbeType(GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER), block, &door, nullptr);
+  infer.push_numbered(56, 28, 0, 1);
+  stub().wait_submitted(1);
+  stub().release(1);
+  door.wait_reached();
+  infer.push_numbered(56, 28, 1, 2);
+  stub().wait_submitted(3);
+  stub().release(-1);
+  stub().wait_finished(3);
+  fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  infer.restarted = true;
+  gst_pad_remove_probe(source, probe);
+  gst_object_unref(source);
+  gst_element_set_state(infer.element, GST_STATE_PLAYING);
+  infer.event(gst_event_new_stream_start("again"));
+  infer.event(gst_event_new_caps(gst_caps_from_string(rgb_caps(56, 28).c_str())));
+  restart_segment(infer);
+  infer.push_numbered(56, 28, 3, 1);
+  gst_buffer_unref(infer.pull());
+  fail_if(infer.bus.pop(GST_MESSAGE_WARNING).found, "of another life");
+}
+GST_END_TEST
+
 // ---- statistics
 // ----------------------------------------------------------------------------------------------------
 
@@ -654,6 +801,45 @@ GST_START_TEST(lent_frames_are_not_copied) {
 }
 GST_END_TEST
 
+GST_START_TEST(planes_that_are_scaled_are_copied) {
+  Infer infer("model=stub:focal=1,outputs=depth+sky process-res=28");
+  infer.caps(56, 28);
+  guint64 expected = 0;
+  for (const bool known : {false, true}) {
+    GstBuffer* buffer = numbered_frame(56, 28, 0);
+    GstDa3View view;
+    gst_da3_view_init(&view);
+    view.has_intrinsics = known;
+    view.fx = view.fy = 500;
+    fail_unless(gst_buffer_add_da3_view(buffer, &view));
+    infer.push(buffer);
+    gst_buffer_unref(infer.pull());
+    expected += 3 * 28 * 14 + (known ? sizeof(float) * 28 * 14 : 0);
+    fail_unless_equals_uint64(infer.stat("bytes-copied"), expected);
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(memory_that_must_not_be_shared_is_copied) {
+  Infer infer("model=stub: process-res=28");
+  infer.caps(56, 28);
+  guint64 expected = 0;
+  for (const bool shareable : {true, false}) {
+    GstBuffer* buffer = numbered_frame(56, 28, 0);
+    GstMemory* memory = gst_buffer_peek_memory(buffer, 0);
+    if (!shareable) GST_MINI_OBJECT_FLAG_SET(memory, GST_MEMORY_FLAG_NO_SHARE);
+    gst_buffer_ref(buffer);  // somebody else has it, too
+    infer.push(buffer);
+    GstBuffer* out = infer.pull();
+    fail_unless((gst_buffer_peek_memory(out, 0) == memory) == shareable);
+    expected += 3 * 28 * 14 + (shareable ? 0 : 3 * 56 * 28);
+    fail_unless_equals_uint64(infer.stat("bytes-copied"), expected);
+    gst_buffer_unref(out);
+    gst_buffer_unref(buffer);
+  }
+}
+GST_END_TEST
+
 GST_START_TEST(statistics_without_anything) {
   GstElement* element = make_infer("");
   GstStructure* stats = nullptr;
@@ -697,6 +883,58 @@ GST_START_TEST(messages_with_statistics_come_at_their_interval) {
     gst_message_unref(message);
   }
   fail_unless_equals_int(seen, 5);
+  gst_object_unref(clock);
+}
+GST_END_TEST
+
+GST_START_TEST(messages_with_statistics_come_without_frames) {
+  Infer infer("model=stub:block=1 process-res=28 stats-interval=10000000");
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  GstBus* bus = gst_element_get_bus(infer.element);
+  // Until there is one with so many frames inside, none of which comes out.
+  const auto wait_inside = [&](guint frames) {
+    for (guint inside = G_MAXUINT; inside != frames;) {
+      gst_test_clock_advance_time(clock, GST_SECOND);
+      GstMessage* message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT);
+      fail_unless(message != nullptr, "no message");
+      gst_structure_get_uint(gst_message_get_structure(message), "queue-level", &inside);
+      gst_message_unref(message);
+    }
+  };
+  wait_inside(0);
+  infer.caps(56, 28);
+  infer.push_numbered(56, 28, 0, 2);
+  wait_inside(2);
+  fail_unless_equals_int(infer.received(), 0);
+  stub().release(-1);
+  for (int i = 0; i < 2; ++i) gst_buffer_unref(infer.pull());
+  gst_object_unref(clock);
+  gst_object_unref(bus);
+}
+GST_END_TEST
+
+GST_START_TEST(the_rate_falls_when_nothing_comes) {
+  Infer infer("model=stub: process-res=28");
+  gst_harness_use_testclock(infer.harness);
+  GstTestClock* clock = gst_harness_get_testclock(infer.harness);
+  infer.caps(56, 28);
+  for (int i = 0; i < 10; ++i) {
+    gst_test_clock_advance_time(clock, 200 * GST_MSECOND);
+    infer.push_numbered(56, 28, i, 1);
+    gst_buffer_unref(infer.pull());
+  }
+  const auto fps = [&] {
+    const Stats stats(infer);
+    gdouble value = -1;
+    fail_unless(gst_structure_get_double(stats.all, "fps", &value));
+    return value;
+  };
+  assert_near(fps(), 5, 1e-6);
+  gst_test_clock_advance_time(clock, 200 * GST_MSECOND);
+  assert_near(fps(), 5, 1e-6);
+  gst_test_clock_advance_time(clock, 100 * GST_SECOND);
+  fail_unless(fps() < 0.2);
   gst_object_unref(clock);
 }
 GST_END_TEST
@@ -1067,6 +1305,11 @@ static Suite* da3infer_model_suite() {
   tcase_add_test(changes, a_model_is_not_measured_on_when_another_one_is_wanted);
   tcase_add_test(changes, frames_flow_before_anything_is_measured_while_another_model_loads);
   tcase_add_test(changes, a_replaced_model_is_closed_without_another_frame);
+  tcase_add_test(changes, closing_the_old_model_holds_up_no_frame);
+  tcase_add_test(changes, what_waits_at_the_size_of_the_old_model_goes_to_it);
+  tcase_add_test(changes, an_open_group_of_another_size_goes_to_the_old_model);
+  tcase_add_test(changes, an_open_group_of_the_same_size_goes_to_the_new_model);
+  tcase_add_test(changes, depth_of_another_model_is_not_used_again);
   tcase_add_test(changes, the_model_in_use_is_the_one_written_last);
   tcase_add_test(changes, flush_while_two_models_are_at_work);
   tcase_add_test(changes, a_hundred_models_in_a_row);
@@ -1086,13 +1329,18 @@ static Suite* da3infer_model_suite() {
   tcase_add_test(progress, a_new_model_is_measured_before_it_takes_over);
   tcase_add_test(progress, memory_and_cache_reach_the_engine);
   tcase_add_test(progress, what_the_engine_mended_is_a_warning_and_loses_nothing);
+  tcase_add_test(progress, what_was_mended_before_a_stop_is_not_said_after_it);
   suite_add_tcase(suite, progress);
 
   TCase* statistics = tcase_create("statistics");
   tcase_add_test(statistics, statistics_say_what_happened);
   tcase_add_test(statistics, lent_frames_are_not_copied);
+  tcase_add_test(statistics, planes_that_are_scaled_are_copied);
+  tcase_add_test(statistics, memory_that_must_not_be_shared_is_copied);
   tcase_add_test(statistics, statistics_without_anything);
   tcase_add_test(statistics, messages_with_statistics_come_at_their_interval);
+  tcase_add_test(statistics, messages_with_statistics_come_without_frames);
+  tcase_add_test(statistics, the_rate_falls_when_nothing_comes);
   tcase_add_test(statistics, no_messages_unasked);
   suite_add_tcase(suite, statistics);
 

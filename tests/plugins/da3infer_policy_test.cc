@@ -75,6 +75,23 @@ GST_START_TEST(rates) {
 }
 GST_END_TEST
 
+GST_START_TEST(a_rate_falls_when_nothing_comes) {
+  Rate rate;
+  fail_unless_equals_float(rate.per_second(GST_SECOND), 0);
+  for (int i = 0; i < 100; ++i) rate.add(i * 20 * kMs);
+  const gint64 last = 99 * 20 * kMs;
+  // Until the next one is due nothing has changed.
+  for (const gint64 later : {0, 1, 19}) {
+    fail_unless(rate.per_second(last + later * kMs) > 49.9 && rate.per_second(last + later * kMs) < 50.1);
+  }
+  fail_unless(rate.per_second(last + 100 * kMs) < 46);
+  fail_unless(rate.per_second(last + 10 * gint64(GST_SECOND)) < 3.1);
+  fail_unless(rate.per_second(last + 3600 * gint64(GST_SECOND)) < 0.01);
+  rate.add(last + 20 * kMs);
+  fail_unless(rate.per_second(last - 20 * kMs) > 49.9, "a clock that went back");
+}
+GST_END_TEST
+
 GST_START_TEST(warm_up_passes_do_not_count) {
   LatencyEstimate estimate;
   fail_if(estimate.add(900 * kMs));
@@ -219,6 +236,7 @@ static Suite* da3infer_policy_suite() {
   tcase_add_test(cases, quantiles_of_nothing_and_of_one);
   tcase_add_test(cases, old_samples_are_forgotten);
   tcase_add_test(cases, rates);
+  tcase_add_test(cases, a_rate_falls_when_nothing_comes);
   tcase_add_test(cases, warm_up_passes_do_not_count);
   tcase_add_test(cases, latency_does_not_follow_noise);
   tcase_add_test(cases, one_outlier_is_no_change);

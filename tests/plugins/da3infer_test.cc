@@ -1076,14 +1076,20 @@ GST_START_TEST(a_hundred_cycles_with_frames_in_flight) {
   GstElement* pipeline = gst_parse_launch(
       "videotestsrc is-live=false ! video/x-raw,format=RGB,width=32,height=28 ! da3infer model=stub: "
       "process-res=28 "
-      "views=2 ! fakesink sync=false",
+      "views=2 name=infer ! fakesink sync=false",
       nullptr);
+  GstElement* infer = gst_bin_get_by_name(GST_BIN(pipeline), "infer");
   const GstState states[] = {GST_STATE_PLAYING, GST_STATE_NULL, GST_STATE_PAUSED, GST_STATE_READY};
   for (int i = 0; i < 100; ++i) {
-    fail_unless(gst_element_set_state(pipeline, states[i % 4]) != GST_STATE_CHANGE_FAILURE);
+    const GstState state = states[i % 4];
+    fail_unless(gst_element_set_state(pipeline, state) != GST_STATE_CHANGE_FAILURE);
     if (i % 3 == 0) gst_element_get_state(pipeline, nullptr, nullptr, GST_CLOCK_TIME_NONE);
+    const guint inside = assert_accounts(infer);
+    fail_unless(state >= GST_STATE_PAUSED || inside == 0, "cycle %d: %u frames are inside a stopped element",
+                i, inside);
   }
   gst_element_set_state(pipeline, GST_STATE_NULL);
+  gst_object_unref(infer);
   gst_object_unref(pipeline);
   fail_unless_equals_int(stub_counters().engines_alive, 0);
   fail_unless_equals_int(stub_counters().results_alive, 0);

@@ -220,6 +220,34 @@ inline GstElement* make_infer(const std::string& properties) {
 
 enum class Source { file, live };
 
+// Frames in = frames out + drops by reason + frames inside. Returns how many are inside.
+inline guint assert_accounts(GstElement* element) {
+  GstStructure* stats = nullptr;
+  g_object_get(element, "stats", &stats, nullptr);
+  const auto number = [](const GstStructure* s, const char* field) {
+    guint64 value = 0;
+    fail_unless(gst_structure_get_uint64(s, field, &value), "no field %s", field);
+    return value;
+  };
+  guint inside = 0;
+  gst_structure_get_uint(stats, "queue-level", &inside);
+  const GstStructure* drops = gst_value_get_structure(gst_structure_get_value(stats, "drops"));
+  guint64 dropped = 0;
+  for (const char* reason : {"flush", "stopped", "refused", "error", "overrun", "late", "qos"}) {
+    dropped += number(drops, reason);
+  }
+  const guint64 in = number(stats, "frames-in"), out = number(stats, "frames-out");
+  fail_unless(in == out + dropped + inside && dropped == number(stats, "frames-dropped"),
+              "%" G_GUINT64_FORMAT " in, %" G_GUINT64_FORMAT " out, %" G_GUINT64_FORMAT " dropped, %u inside",
+              in, out, dropped, inside);
+  const guint64 special =
+      number(stats, "frames-reused") + number(stats, "frames-passed") + number(stats, "frames-gap");
+  fail_unless(special <= out, "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " frames have no result", special,
+              out);
+  gst_structure_free(stats);
+  return inside;
+}
+
 class Infer {
  public:
   explicit Infer(const std::string& properties, Source source = Source::file)
@@ -277,44 +305,26 @@ class Infer {
     return value;
   }
 
-  // Frames in = frames out + drops by reason + frames inside.
-  void assert_accounts() {
-    GstStructure* stats = nullptr;
-    g_object_get(element, "stats", &stats, nullptr);
-    const auto number = [](const GstStructure* s, const char* field) {
-      guint64 value = 0;
-      fail_unless(gst_structure_get_uint64(s, field, &value), "no field %s", field);
-      return value;
-    };
-    guint inside = 0;
-    gst_structure_get_uint(stats, "queue-level", &inside);
-    const GstStructure* drops = gst_value_get_structure(gst_structure_get_value(stats, "drops"));
-    guint64 dropped = 0;
-    for (const char* reason : {"flush", "stopped", "refused", "error", "overrun", "late", "qos"}) {
-      dropped += number(drops, reason);
-    }
-    const guint64 in = number(stats, "frames-in"), out = number(stats, "frames-out");
-    fail_unless(in == out + dropped + inside && dropped == number(stats, "frames-dropped"),
-                "%" G_GUINT64_FORMAT " in, %" G_GUINT64_FORMAT " out, %" G_GUINT64_FORMAT
-                " dropped, %u inside",
-                in, out, dropped, inside);
-    gst_structure_free(stats);
-  }
-  guint64 drops(const char* reason) {
-    GstStructure* stats = nullptr;
-    g_object_get(element, "stats", &stats, nullptr);
-    guint64 value = 0;
-    const GValue* drops = gst_structure_get_value(stats, "drops");
-    fail_unless(gst_structure_get_uint64(gst_value_get_structure(drops), reason, &value), "no drop %s",
-                reason);
-    gst_structure_free(stats);
-    return value;
-  }
+  void assert_accounts() { da3::testing::assert_accounts(element); }
+  guint64 drops(const char* reason) { return by_reason("drops", reason); }
+  guint64 skipped(const char* reason) { return by_reason("skipped", reason); }
 
   GstElement* element;
   Bus bus;
   GstHarness* harness;
   bool restarted = false;  // by the test: the counters began anew
+
+ private:
+  guint64 by_reason(const char* field, const char* reason) {
+    GstStructure* stats = nullptr;
+    g_object_get(element, "stats", &stats, nullptr);
+    guint64 value = 0;
+    const GValue* part = gst_structure_get_value(stats, field);
+    fail_unless(gst_structure_get_uint64(gst_value_get_structure(part), reason, &value), "no %s in %s",
+                reason, field);
+    gst_structure_free(stats);
+    return value;
+  }
 };
 
 // ---- downstream that says something else than OK

@@ -3,6 +3,9 @@
 // da3infer behind a live source, on an engine that computes when it is told to, and what came out of it.
 #pragma once
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -129,6 +132,76 @@ inline GstPadProbeReturn wait_at_door(GstPad*, GstPadProbeInfo*, gpointer door) 
   static_cast<Door*>(door)->pass();
   return GST_PAD_PROBE_OK;
 }
+
+// Functions of the test in front of the stub's own, while this lives; made before the element that they are
+// for.
+class StubHooks {
+ public:
+  explicit StubHooks(std::function<void()> before_submit = {}, std::function<void()> before_close = {})
+      : before_submit_(std::move(before_submit)), before_close_(std::move(before_close)) {
+    current() = this;
+    table().submit = submit;
+    table().close = close;
+  }
+  ~StubHooks() {
+    table().submit = original().submit;
+    table().close = original().close;
+  }
+  StubHooks(const StubHooks&) = delete;
+  StubHooks& operator=(const StubHooks&) = delete;
+  // Until so many references to engines have been closed in this life.
+  void wait_closed(int references) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return closed_ >= references; });
+  }
+
+ private:
+  static StubHooks*& current() {
+    static StubHooks* hooks = nullptr;
+    return hooks;
+  }
+  // The stub's functions, where the elements find them. That memory is for reading only.
+  static Da3EngineApi& table() {
+    static Da3EngineApi* const api = [] {
+      void* module = dlopen(g_getenv("DA3_STUB_ENGINE"), RTLD_NOW | RTLD_LOCAL);
+      fail_unless(module != nullptr, "%s", dlerror());
+      auto* get = reinterpret_cast<Da3EngineGetApiFunc>(dlsym(module, DA3_ENGINE_ENTRY));
+      fail_unless(get != nullptr);
+      auto* found = const_cast<Da3EngineApi*>(get(DA3_ENGINE_ABI));
+      const auto page = size_t(sysconf(_SC_PAGESIZE));
+      const auto address = reinterpret_cast<uintptr_t>(found);
+      const uintptr_t begin = address / page * page;
+      fail_unless_equals_int(
+          mprotect(reinterpret_cast<void*>(begin), address + sizeof(*found) - begin, PROT_READ | PROT_WRITE),
+          0);
+      return found;
+    }();
+    return *api;
+  }
+  static const Da3EngineApi& original() {
+    static const Da3EngineApi api = table();
+    return api;
+  }
+  static int submit(Da3Engine* engine, const Da3Request* request, Da3Error* error) {
+    if (current()->before_submit_) current()->before_submit_();
+    return original().submit(engine, request, error);
+  }
+  static void close(Da3Engine* engine) {
+    if (current()->before_close_) current()->before_close_();
+    original().close(engine);
+    {
+      const std::lock_guard lock(current()->mutex_);
+      ++current()->closed_;
+    }
+    current()->changed_.notify_all();
+  }
+
+  const std::function<void()> before_submit_, before_close_;
+  const Da3EngineApi& saved_ = original();  // before anything is changed
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int closed_ = 0;
+};
 
 // Runs a function of the test once, when system memory is mapped or unmapped the next time after arm(): in
 // the middle of the resize of a frame, or when the engine gives a lent one back.
