@@ -227,6 +227,22 @@ TEST_SUITE("the cap") {
     CHECK(larger <= 600);
   }
 
+  TEST_CASE("a trial that is never in time is not waited for, unless growing pays") {
+    const auto larger = [](auto time) {
+      CostModel model(32);
+      int wanted = 0;
+      for (int i = 0; i < 600; ++i) {
+        wanted += model.cap() > 2;
+        const uint32_t b = std::min(model.cap(), 2u);  // deadlines allow no more
+        model.observe(b, time(b, 0));
+      }
+      return wanted;
+    };
+    CHECK(larger(cpu) <= 120);
+    CHECK(larger(cpu) > 0);
+    CHECK(larger(gpu) >= 500);
+  }
+
   TEST_CASE("follows a device that turns so that smaller batches are better") {
     CostModel model(32);
     feed(model, gpu, 200);
