@@ -107,7 +107,8 @@ void install_frames(GObjectClass* klass, const InferSettings& defaults) {
       g_param_spec_uint(
           "views", "Views",
           "Successive frames that attend to each other and share one world frame; changes results. 1 = "
-          "every frame on its own. The end of the stream, new caps or a new segment close a smaller group",
+          "every frame on its own. The end of the stream, new caps or a new segment close a smaller group, "
+          "behind a live source also a gap or time",
           1, kMaxViews, defaults.views, playing()));
   g_object_class_install_property(
       klass, PROP_INFER_REF_VIEW_STRATEGY,

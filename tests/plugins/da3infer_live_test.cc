@@ -166,6 +166,12 @@ GST_START_TEST(a_flush_between_the_line_and_the_engine_leaves_nothing_with_it) {
   });
   Infer infer("model=stub:block=1 process-res=28");
   infer.caps(56, 28);
+  // The task has nothing left to do: it would wait for the door, too, and the flush for it.
+  for (bool segment = false; !segment;) {
+    GstEvent* event = gst_harness_pull_event(infer.harness);
+    segment = GST_EVENT_TYPE(event) == GST_EVENT_SEGMENT;
+    gst_event_unref(event);
+  }
   std::thread pusher([&] { infer.push(numbered_frame(56, 28, 0)); });
   door.wait_reached();
   infer.event(gst_event_new_flush_start());
@@ -207,6 +213,39 @@ GST_START_TEST(stopping_does_not_wait_for_the_pass_that_runs) {
   // What an element leaves to be closed is closed when the element is gone.
   fail_unless_equals_int(stub_counters().engines_alive, 0);
   fail_unless_equals_int(stub_counters().results_alive, 0);
+}
+GST_END_TEST
+
+GST_START_TEST(a_new_life_may_begin_while_a_pass_of_the_last_one_runs) {
+  Infer infer("model=stub:");
+  infer.caps(28, 14);
+  Door door;
+  MemoryHook giving_back(MemoryHook::At::unmap, [&] { door.pass(); });
+  const auto lent_frame = [](int number) {
+    GstBuffer* buffer = numbered_frame(28, 14, number);
+    mark_processed(buffer, 28, 14);
+    return buffer;
+  };
+  GstBuffer* earlier = lent_frame(0);
+  GstBuffer* later = lent_frame(1);
+  giving_back.arm();
+  fail_unless_equals_int(infer.push(earlier), GST_FLOW_OK);
+  door.wait_reached();
+  fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  fail_unless_equals_int(gst_element_set_state(infer.element, GST_STATE_PLAYING), GST_STATE_CHANGE_SUCCESS);
+  infer.restarted = true;
+  infer.event(gst_event_new_stream_start("again"));
+  infer.event(gst_event_new_caps(gst_caps_from_string(rgb_caps(28, 14).c_str())));
+  restart_segment(infer);
+  fail_unless_equals_int(infer.push(later), GST_FLOW_OK);
+  door.open();
+  GstBuffer* buffer = infer.pull();
+  fail_unless_equals_uint64(GST_BUFFER_OFFSET(buffer), 1);
+  assert_depth_of(buffer, colour_of(1));
+  gst_buffer_unref(buffer);
+  fail_unless_equals_uint64(infer.stat("frames-in"), 1);
+  fail_unless_equals_uint64(infer.stat("frames-dropped"), 0);
+  infer.bus.expect_no_error();
 }
 GST_END_TEST
 
@@ -843,6 +882,7 @@ static Suite* da3infer_live_suite() {
   tcase_add_test(drops, a_flush_does_not_wait_for_the_pass_that_runs);
   tcase_add_test(drops, a_flush_between_the_line_and_the_engine_leaves_nothing_with_it);
   tcase_add_test(drops, stopping_does_not_wait_for_the_pass_that_runs);
+  tcase_add_test(drops, a_new_life_may_begin_while_a_pass_of_the_last_one_runs);
   tcase_add_test(drops, what_downstream_did_not_take_is_in_no_account);
   tcase_add_test(drops, what_is_skipped_has_a_reason_whatever_takes_its_place);
   tcase_add_test(drops, a_sink_that_holds_frames_back_does_not_slow_the_engine_down);
