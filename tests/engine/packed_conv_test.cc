@@ -4,8 +4,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <thread>
 #include <vector>
 
 #include "engine/kernels/maps.h"
@@ -120,6 +122,28 @@ TEST_SUITE("packed convolution") {
       CHECK(relative_error(packed->forward(x, 1, 1, true), at::relu(expected)) < 3e-6);
       CHECK(packed->forward(x, 1, 1, false).is_contiguous(at::MemoryFormat::ChannelsLast));
     }
+  }
+
+  TEST_CASE("sizes by turns, more than it keeps layouts for, on several threads: each its own result") {
+    Tensor w, b;
+    const auto packed = layer(32, 48, &w, &b, 2);
+    if (!packed) return;
+    std::vector<Tensor> inputs, expected;
+    for (const int64_t side : {4, 9, 16, 40}) {
+      inputs.push_back(together(at::randn({1, 32, side, side + 3})));
+      expected.push_back(at::conv2d(inputs.back(), w, b, {2, 2}, {1, 1}));
+    }
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < 3; ++t)
+      threads.emplace_back([&, t] {
+        for (size_t i = 0; i < 24; ++i) {
+          const size_t which = (i + t) % inputs.size();
+          if (relative_error(packed->forward(inputs[which], 1, 1, false), expected[which]) > 3e-6) ++wrong;
+        }
+      });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong == 0);
   }
 
   TEST_CASE("no padding above and below, a stride of two, no bias") {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/packed_conv.h"
 
+#include <algorithm>
 #include <exception>
-#include <vector>
 
 #include "engine/network/registered_operator.h"
 
@@ -18,8 +18,8 @@ using Sizes = std::vector<int64_t>;
 
 // Below this many weights a call costs more than it saves.
 constexpr int64_t kFewestWeights = 64 * 64;
-// Rows and columns for which the layout is chosen.
-constexpr int64_t kTypicalSide = 144;
+// Sizes of input for which a layer keeps its weights.
+constexpr size_t kLayouts = 2;
 
 struct Operators {
   Operator reorder = find("mkldnn::_reorder_convolution_weight", "");
@@ -67,13 +67,28 @@ bool PackedConv::runs(at::ScalarType type) {
   return false;
 }
 
-// With a size of the input the layout is that for channels-last maps.
 PackedConv::PackedConv(const Tensor& weight, const Tensor& bias, int64_t stride)
-    : weight_(call(*operators().reorder,
-                   {weight.contiguous(), Sizes{weight.size(2) / 2, weight.size(2) / 2}, Sizes{stride, stride},
-                    Sizes{1, 1}, int64_t(1), Sizes{1, weight.size(1), kTypicalSide, kTypicalSide}})),
+    : weight_(weight.clone(at::MemoryFormat::Contiguous)),
       bias_(bias.defined() ? bias.clone() : bias),
       stride_(stride) {}
+
+// Given weights in a layout made for another size oneDNN lays them out anew in every pass, by its slow
+// reference loops: a tenth of a pass of da3-small, half of one of da3-demo.
+Tensor PackedConv::laid_out(const Tensor& x, int64_t rows, int64_t columns) const {
+  const Size size = {x.size(0), x.size(2), x.size(3), rows, columns};
+  const std::lock_guard<std::mutex> guard(lock_);
+  const auto found =
+      std::find_if(layouts_.begin(), layouts_.end(), [&](const Layout& l) { return l.size == size; });
+  if (found != layouts_.end()) {
+    std::rotate(layouts_.begin(), found, found + 1);
+  } else {
+    const Tensor weight = call(*operators().reorder, {weight_, Sizes{rows, columns}, Sizes{stride_, stride_},
+                                                      Sizes{1, 1}, int64_t(1), x.sizes().vec()});
+    if (layouts_.size() == kLayouts) layouts_.pop_back();
+    layouts_.insert(layouts_.begin(), {size, weight});
+  }
+  return layouts_.front().weight;
+}
 
 std::shared_ptr<const PackedConv> PackedConv::make(const Tensor& weight, const Tensor& bias, int64_t stride) {
   if (!weight.is_cpu() || weight.requires_grad() || weight.numel() < kFewestWeights ||
@@ -88,7 +103,7 @@ std::shared_ptr<const PackedConv> PackedConv::make(const Tensor& weight, const T
 
 Tensor PackedConv::forward(const Tensor& x, int64_t rows, int64_t columns, bool relu) const {
   return call(*operators().pointwise,
-              {channels_last(x), weight_, optional_tensor(bias_), Sizes{rows, columns},
+              {channels_last(x), laid_out(x, rows, columns), optional_tensor(bias_), Sizes{rows, columns},
                Sizes{stride_, stride_}, Sizes{1, 1}, int64_t(1), relu ? "relu" : "none", no_scalars(), ""});
 }
 
@@ -101,10 +116,10 @@ Tensor PackedConv::add_to(const Tensor& base, const Tensor& x, int64_t rows, int
       base.sizes() == at::IntArrayRef({x.size(0), weight_.size(0), side(2, rows), side(3, columns)}) &&
           base.is_contiguous(at::MemoryFormat::ChannelsLast),
       "a map of sizes ", base.sizes(), " cannot take this sum");
-  return call(
-      *operators().accumulate,
-      {base, channels_last(x), weight_, optional_tensor(bias_), Sizes{rows, columns}, Sizes{stride_, stride_},
-       Sizes{1, 1}, int64_t(1), "add", c10::IValue(), c10::IValue(), no_scalars(), c10::IValue()});
+  return call(*operators().accumulate,
+              {base, channels_last(x), laid_out(x, rows, columns), optional_tensor(bias_),
+               Sizes{rows, columns}, Sizes{stride_, stride_}, Sizes{1, 1}, int64_t(1), "add", c10::IValue(),
+               c10::IValue(), no_scalars(), c10::IValue()});
 }
 
 #else

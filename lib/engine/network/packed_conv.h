@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// 2-D convolutions on the CPU with weights that oneDNN has laid out once, on channels-last maps, with what
-// follows fused in. Like packed_linear.h: LibTorch registers these operators for its compiler (namespace
-// mkldnn); without them a convolution stays plain.
+// 2-D convolutions on the CPU with weights that oneDNN has laid out for the size of the map, on channels-last
+// maps, with what follows fused in. Like packed_linear.h: LibTorch registers these operators for its compiler
+// (namespace mkldnn); without them a convolution stays plain.
 #pragma once
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <memory>
+#include <mutex>
+#include <vector>
 
 namespace da3 {
 
@@ -26,10 +29,21 @@ class PackedConv {
   at::Tensor add_to(const at::Tensor& base, const at::Tensor& x, int64_t rows, int64_t columns) const;
 
  private:
+  // Items, rows and columns of the input, and its padding.
+  using Size = std::array<int64_t, 5>;
+  struct Layout {
+    Size size;
+    at::Tensor weight;
+  };
+
   PackedConv(const at::Tensor& weight, const at::Tensor& bias, int64_t stride);
   static bool runs(at::ScalarType type);
-  at::Tensor weight_, bias_;
+  at::Tensor laid_out(const at::Tensor& x, int64_t rows, int64_t columns) const;
+
+  at::Tensor weight_, bias_;  // as they came
   int64_t stride_ = 1;
+  mutable std::mutex lock_;
+  mutable std::vector<Layout> layouts_;  // the last sizes, the latest first
 };
 
 }  // namespace da3
