@@ -108,9 +108,8 @@ Tensor apply_rope(const Tensor& x, const RopeTable& table) {
   return at::stack({u * cos - v * sin, v * cos + u * sin}, -2).reshape(x.sizes());
 }
 
-bool projection_in_8_bits(int64_t width, at::ScalarType beside) {
-  constexpr int64_t kNarrow = 512;
-  return width >= kNarrow || beside != at::kBFloat16;
+bool projection_in_8_bits(at::ScalarType beside) {
+  return beside != at::kBFloat16;
 }
 
 Block::Block(const Scope& s, const BlockShape& shape)
@@ -119,9 +118,8 @@ Block::Block(const Scope& s, const BlockShape& shape)
       norm1_(s / "norm1", shape.width, shape.norm_eps),
       norm2_(s / "norm2", shape.width, shape.norm_eps),
       qkv_(s / "attn" / "qkv", shape.width, 3 * shape.width),
-      proj_(
-          (projection_in_8_bits(shape.width, s.placement().compute) ? s : s.without_int8()) / "attn" / "proj",
-          shape.width, shape.width, (s / "ls1").take("gamma", {shape.width})) {
+      proj_((projection_in_8_bits(s.placement().compute) ? s : s.without_int8()) / "attn" / "proj",
+            shape.width, shape.width, (s / "ls1").take("gamma", {shape.width})) {
   const int64_t head_width = shape.width / shape.heads;
   if (shape.qk_norm) {
     q_norm_ = LayerNorm(s / "attn" / "q_norm", head_width, 1e-5);

@@ -161,7 +161,7 @@ uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3P
     const bool projection = k.key.find(".attn.proj.") != std::string::npos;
     const bool in_8_bits = int8 && k.shape.size() == 2 &&
                            k.key.find("backbone.pretrained.blocks.") != std::string::npos &&
-                           (!projection || projection_in_8_bits(k.shape[0], scalar_type_of(beside_int8)));
+                           (!projection || projection_in_8_bits(scalar_type_of(beside_int8)));
     sum += count_parameters({k}) * (in_8_bits ? 1 : usual);
   }
   return sum;
