@@ -383,7 +383,7 @@ void InferStream::report(Skipped skipped) {
     const Lock lock(sync_->mutex);
     const InferFigures& f = figures_;
     dropped = f.all_dropped() + f.reused + f.passed;
-    processed = f.frames_out - f.reused - f.passed;
+    processed = f.frames_out - f.reused - f.passed - f.gaps;
     live = live_;
     proportion = qos_.proportion();
   }

@@ -78,6 +78,14 @@ std::vector<std::string> groups_of(const std::vector<Bar>& bars) {
   return out;
 }
 
+// A peer without its settings and files: one colour for "openvino" and "openvino-bf16".
+std::string family_of(const std::string& peer) {
+  std::string out = peer.substr(0, peer.find(' '));
+  for (const std::string setting : {"-bf16", "-compile", "-autocast"})
+    if (const size_t at = out.find(setting); at != std::string::npos) out.erase(at, setting.size());
+  return out;
+}
+
 }  // namespace
 
 std::string svg_chart(const Chart& chart) {
@@ -149,7 +157,8 @@ std::string svg_of_work(const std::string& work, const std::vector<Row>& rows) {
     chart.unit = figure.unit;
     for (const Row& row : rows) {
       if (!row.contains(figure.key)) continue;
-      const std::string group = row.contains("peer") ? row.value("peer", "") : row.value("precision", "");
+      const std::string group =
+          row.contains("peer") ? family_of(row.value("peer", "")) : row.value("precision", "");
       const std::string label = label_of(rows.size() > 1 ? without_common(row, rows) : row);
       chart.bars.push_back({label, row[figure.key].get<double>(), group});
     }

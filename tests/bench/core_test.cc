@@ -146,6 +146,20 @@ TEST_CASE("a chart escapes its texts and shows what is missing") {
       svg_of_work("model", {{{"work", "model"}, {"model", "m"}, {"batch", 1}, {"median_ms", 2.0}},
                             {{"work", "model"}, {"model", "m"}, {"batch", 2}, {"median_ms", 3.0}}});
   CHECK(has(two, ">batch 2<"));
+  // Settings of a peer share its colour and its one line of the legend; another peer does not.
+  const std::string peers = svg_of_work(
+      "compare", {{{"work", "compare"}, {"peer", "openvino"}, {"median_ms", 2.0}},
+                  {{"work", "compare"}, {"peer", "openvino-bf16"}, {"median_ms", 1.0}},
+                  {{"work", "compare"}, {"peer", "depth-anything.cpp a.gguf"}, {"median_ms", 3.0}}});
+  CHECK(has(peers, ">openvino<"));
+  CHECK(has(peers, ">depth-anything.cpp<"));
+  const auto count = [&](const std::string& what) {
+    int found = 0;
+    for (size_t at = 0; (at = peers.find(what, at)) != std::string::npos; ++at) ++found;
+    return found;
+  };
+  CHECK(count("#0072b2") == 3);  // two bars and the legend
+  CHECK(count("#e69f00") == 2);
   CHECK(svg_of_work("model", {{{"work", "model"}, {"skipped", "x"}}}).empty());
   CHECK(has(svg_of_work("model", {{{"work", "model"}, {"model", "m"}, {"images_per_s", 2.0}}}), "images/s"));
 }
