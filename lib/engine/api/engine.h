@@ -337,8 +337,8 @@ typedef struct {
   /* Fill *out as far as out->struct_size. Never wait for a pass. */
   void (*stats)(const Da3Engine *engine, Da3EngineStats *out);
   void (*shape_stats)(const Da3Engine *engine, const Da3Shape *shape, Da3ShapeStats *out);
-  /* Measures passes of 1, 2, 4, ... items of this kind on made-up pictures, up to `max_batch`, until a larger one
-   * gains under 5 % an item or would not fit into memory. Blocks; passes of others run in between. 0, or the error
+  /* Measures passes of 1, 2, 4, ... items of this kind on made-up pictures, up to `max_batch`, until two doublings
+   * gain under 5 % together, one is clearly worse, or the next would not fit into memory. Blocks; passes of others run in between. 0, or the error
    * code with *error filled: as submit(), NO_MEMORY when one item does not fit, CANCELLED when warm_up_stop() was
    * called or Da3EngineConfig.cancelled says so. What was measured before stays. Not while close() of the same
    * reference runs. */

@@ -44,27 +44,12 @@ Tensor channels_last(const Tensor& t) {
 
 bool PackedConv::runs(at::ScalarType type) {
   if (!operators().complete() || !at::hasMKLDNN()) return false;
-  // What cannot run here (no instructions for the type) shows when a layer does.
-  const auto try_it = [](at::ScalarType t) {
-    try {
-      const PackedConv layer(at::zeros({32, 32, 3, 3}, at::TensorOptions(t)),
-                             at::zeros({32}, at::TensorOptions(t)), 1);
-      const Tensor x = channels_last(at::zeros({1, 32, 4, 4}, at::TensorOptions(t)));
-      layer.add_to(layer.forward(x, 1, 1, true), x, 1, 1);
-      return true;
-    } catch (const std::exception&) {  // of LibTorch or of oneDNN
-      return false;
-    }
-  };
-  if (type == at::kFloat) {
-    static const bool in_float = try_it(at::kFloat);
-    return in_float;
-  }
-  if (type == at::kBFloat16) {
-    static const bool in_bfloat16 = try_it(at::kBFloat16);
-    return in_bfloat16;
-  }
-  return false;
+  return runs_in(type, [](at::ScalarType t) {
+    const PackedConv layer(at::zeros({32, 32, 3, 3}, at::TensorOptions(t)),
+                           at::zeros({32}, at::TensorOptions(t)), 1);
+    const Tensor x = channels_last(at::zeros({1, 32, 4, 4}, at::TensorOptions(t)));
+    layer.add_to(layer.forward(x, 1, 1, true), x, 1, 1);
+  });
 }
 
 PackedConv::PackedConv(const Tensor& weight, const Tensor& bias, int64_t stride)

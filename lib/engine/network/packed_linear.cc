@@ -38,26 +38,11 @@ const Operators& operators() {
 
 bool PackedLinear::runs(at::ScalarType type) {
   if (!operators().complete() || !at::hasMKLDNN()) return false;
-  // What cannot run here (no instructions for the type) shows when a layer does.
-  const auto try_it = [](at::ScalarType t) {
-    try {
-      const Tensor weight = at::zeros({64, 64}, at::TensorOptions(t)), x = weight.narrow(0, 0, 2);
-      const PackedLinear layer(weight, weight[0]);
-      layer.forward_add(layer.forward_gelu(layer.forward(x)), x);
-      return true;
-    } catch (const std::exception&) {  // of LibTorch or of oneDNN
-      return false;
-    }
-  };
-  if (type == at::kFloat) {
-    static const bool in_float = try_it(at::kFloat);
-    return in_float;
-  }
-  if (type == at::kBFloat16) {
-    static const bool in_bfloat16 = try_it(at::kBFloat16);
-    return in_bfloat16;
-  }
-  return false;
+  return runs_in(type, [](at::ScalarType t) {
+    const Tensor weight = at::zeros({64, 64}, at::TensorOptions(t)), x = weight.narrow(0, 0, 2);
+    const PackedLinear layer(weight, weight[0]);
+    layer.forward_add(layer.forward_gelu(layer.forward(x)), x);
+  });
 }
 
 PackedLinear::PackedLinear(const Tensor& weight, const Tensor& bias)

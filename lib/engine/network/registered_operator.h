@@ -10,6 +10,7 @@
 
 #if TORCH_VERSION_MAJOR >= 2
 
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,29 @@ inline c10::IValue optional_tensor(const at::Tensor& t) {
 
 inline c10::IValue no_scalars() {
   return c10::IValue(c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get())));
+}
+
+// Whether attempt(type) throws nothing: what cannot run here (no instructions for the type) shows when a
+// layer does. Tried once a process for each kind of attempt and type; only float32 and bfloat16 can.
+template <typename Attempt>
+bool runs_in(at::ScalarType type, const Attempt& attempt) {
+  const auto try_it = [&attempt](at::ScalarType t) {
+    try {
+      attempt(t);
+      return true;
+    } catch (const std::exception&) {  // of LibTorch or of oneDNN
+      return false;
+    }
+  };
+  if (type == at::kFloat) {
+    static const bool in_float = try_it(at::kFloat);
+    return in_float;
+  }
+  if (type == at::kBFloat16) {
+    static const bool in_bfloat16 = try_it(at::kBFloat16);
+    return in_bfloat16;
+  }
+  return false;
 }
 
 }  // namespace da3::registered
