@@ -282,9 +282,6 @@ void ModelLoader::measure(std::shared_ptr<Engine> engine, const Da3Shape& shape)
   progress(end, kWarmUp, text);
 }
 
-// ---- closing
-// ----------------------------------------------------------------------------------------------------
-
 void EngineCloser::close(std::shared_ptr<Engine> engine, const void* stream) {
   const std::lock_guard lock(mutex_);
   jobs_.push_back({std::move(engine), stream});
