@@ -5,6 +5,9 @@
 
 static gboolean plugin_init(GstPlugin* plugin) {
   gboolean any = FALSE;
+#ifdef HAVE_DA3JPEGDEC
+  any |= GST_ELEMENT_REGISTER(da3jpegdec, plugin);
+#endif
 #ifdef HAVE_DA3PREPROCESS
   any |= GST_ELEMENT_REGISTER(da3preprocess, plugin);
 #endif

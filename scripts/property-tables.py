@@ -19,7 +19,8 @@ from pathlib import Path
 INHERITED = {
     "name", "parent", "qos", "async", "sync", "blocksize", "enable-last-sample", "last-sample", "max-bitrate",
     "do-timestamp", "num-buffers", "typefind", "max-lateness", "processing-deadline", "render-delay", "throttle-time",
-    "ts-offset",
+    "ts-offset", "automatic-request-sync-point-flags", "automatic-request-sync-points", "discard-corrupted-frames",
+    "max-errors", "min-force-key-unit-interval",
 }
 MARKED = re.compile(r"(<!-- properties: ([a-z0-9]+) -->\n).*?(<!-- end -->)", re.S)
 HEAD = "| Property | Values | Changeable | Meaning |\n|---|---|---|---|\n"

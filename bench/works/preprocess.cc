@@ -22,11 +22,10 @@
 
 #include "core/worker.h"
 #include "engine/checkpoint/synthetic.h"
+#include "image/jpeg.h"
 #include "image/resize.h"
-#include "works/work.h"
-#ifdef HAVE_JPEG
 #include "works/jpeg.h"
-#endif
+#include "works/work.h"
 
 namespace da3::bench {
 namespace {
@@ -120,21 +119,29 @@ std::vector<Way> raw_ways(const Source& source, const Bytes& rgb, const image::P
           {"two-step cv2", [mat, plan] { two_steps(mat(), plan); }}};
 }
 
-#ifdef HAVE_JPEG
 // At full size, or reduced as far as the target allows. The memory stays with the thread.
-const DecodedImage& decoded(const Bytes& file, const image::ProcessPlan& plan, bool reduced) {
-  static thread_local DecodedImage image;
-  decode_jpeg(file, reduced ? plan.boundary.width : 0, reduced ? plan.boundary.height : 0, &image);
-  return image;
+struct Decoded {
+  image::Size size;
+  Bytes rgb;
+};
+const Decoded& decoded(const Bytes& file, const image::ProcessPlan& plan, bool reduced) {
+  static thread_local image::JpegDecoder decoder;
+  static thread_local Decoded out;
+  out.size = decoder.open(file.data(), file.size());
+  if (reduced) out.size = decoder.scale_to(plan.boundary);
+  const size_t stride = 3 * size_t(out.size.width);
+  out.rgb.resize(stride * size_t(out.size.height));
+  decoder.decode(out.rgb.data(), stride);
+  return out;
 }
 
 Bytes from_jpeg(const Bytes& file, const image::ProcessPlan& plan, bool reduced) {
-  const DecodedImage& image = decoded(file, plan, reduced);
-  const auto small = image::plan_process_size({image.width, image.height},
-                                              std::max(plan.boundary.width, plan.boundary.height),
-                                              image::ProcessResMethod::upper_bound_resize);
+  const Decoded& picture = decoded(file, plan, reduced);
+  const auto small =
+      image::plan_process_size(picture.size, std::max(plan.boundary.width, plan.boundary.height),
+                               image::ProcessResMethod::upper_bound_resize);
   if (small.final != plan.final) throw std::runtime_error("the reduced picture ends at another size");
-  return by_library(image.rgb, image.width, image.height, small);
+  return by_library(picture.rgb, picture.size.width, picture.size.height, small);
 }
 
 // As a float array, then normalised, then transposed: the steps of the Python way.
@@ -149,8 +156,8 @@ void tensor_by_opencv(const cv::Mat& rgb) {
 
 std::vector<Way> jpeg_ways(const Bytes& file, const image::ProcessPlan& plan) {
   const auto by_opencv = [=, &file] {
-    const DecodedImage& image = decoded(file, plan, false);
-    return two_steps(view_of(image.rgb, image.width, image.height), plan);
+    const Decoded& picture = decoded(file, plan, false);
+    return two_steps(view_of(picture.rgb, picture.size.width, picture.size.height), plan);
   };
   const auto ours = [=, &file](const char* name, bool reduced) -> Way {
     const auto one = [=, &file] {
@@ -162,7 +169,6 @@ std::vector<Way> jpeg_ways(const Bytes& file, const image::ProcessPlan& plan) {
                                                                      tensor_by_opencv(by_opencv());
                                                                    }}};
 }
-#endif
 
 // What the peers read.
 class TemporaryFile {
@@ -262,20 +268,11 @@ void run(Context& context) {
     const image::ProcessPlan plan = image::plan_process_size({source.width, source.height}, 504,
                                                              image::ProcessResMethod::upper_bound_resize);
     const Bytes rgb = picture(source.width, source.height);
-#ifdef HAVE_JPEG
     const Bytes file = encode_jpeg(rgb, source.width, source.height, 90);
-#endif
     for (const int64_t t : threads) {
       const int count = o.quick ? 4 : int(4 * t);
       measure_ways(context, {"raw", source, rgb, int(t), count}, raw_ways(source, rgb, plan));
-#ifdef HAVE_JPEG
       measure_ways(context, {"jpeg", source, file, int(t), count}, jpeg_ways(file, plan));
-#else
-      context.add({{"work", "preprocess"},
-                   {"case", "jpeg"},
-                   {"size", source.name},
-                   {"skipped", "built without libjpeg"}});
-#endif
     }
   }
 }

@@ -24,7 +24,7 @@ def can_infer():
 
 class Readme(Case):
     def launch(self, number):
-        self.assertEqual(len(PIPELINES), 6, "the README promises five pipelines, and has one of da3score")
+        self.assertEqual(len(PIPELINES), 7, "the README promises five pipelines, and has one of da3jpegdec and da3score")
         if not can_infer():
             self.skipTest("built without the engine or the elements")
         text = PIPELINES[number]
@@ -59,8 +59,12 @@ class Readme(Case):
         lines = self.launch(4)["poses.jsonl"].read_text().splitlines()
         self.assertEqual(len([line for line in lines if '"type":"frame"' in line]), 8)
 
+    def test_jpeg(self):
+        lines = self.launch(5)["poses.jsonl"].read_text().splitlines()
+        self.assertEqual(len([line for line in lines if '"type":"frame"' in line]), 4)
+
     def test_scores(self):
-        lines = self.launch(5)["scores.jsonl"].read_text().splitlines()
+        lines = self.launch(6)["scores.jsonl"].read_text().splitlines()
         self.assertEqual(len([line for line in lines if '"type":"frame"' in line]), 8)
 
     def test_tables_of_properties_are_those_of_the_elements(self):

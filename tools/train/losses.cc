@@ -13,11 +13,11 @@ using geometry::Matrix3;
 using geometry::Matrix34;
 
 constexpr double kConfidenceWeight = 0.5;  // lambda_c: the confidence of an error e tends to 0.5 / e
-constexpr double kGradientWeight = 0.5;
+constexpr double kGradientWeight = 0.5;    // alpha
 constexpr double kPointWeight = 0.3;
 constexpr double kRayWeight = 0.5;
 constexpr double kSkyWeight = 0.1;
-// Of the pose encoding: translation, quaternion, field of view.
+// Beta, for each part of the pose encoding: translation, quaternion, field of view.
 constexpr double kTranslationWeight = 2, kQuaternionWeight = 8, kFovWeight = 2;
 constexpr int kGradientScales = 3;
 

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// What the network is trained for. After Depth Anything 3 (arXiv 2511.10647), section "Training" (overall
-// objective L_D + L_M + L_P + beta L_C + alpha L_grad): all truth is divided by one scale per set, the mean
-// distance of the visible points from the reference camera; confidences weigh their errors and pay for it by
-// a logarithm. Where we differ: confidences learn from their errors but do not weigh the errors' own
-// gradients; depth is compared as a logarithm (the head's output before its exponential), so that near and
-// far count alike and one set cannot outweigh the others; sky, which has no depth, is only pushed beyond the
-// farthest point.
+// What the network is trained for, after the training objectives of Depth Anything 3 (arXiv 2511.10647, the
+// paragraph "Training objectives" of the section "Training"): L = L_D + L_M + L_P + beta L_C + alpha L_grad, all
+// truth divided by one scale per set, the mean distance of the visible points from the reference camera.
+//   Losses::depth     L_D     error of the depth, weighed by its confidence, which pays for it by a logarithm
+//   Losses::ray       L_M     ray map: directions and origins, with its own confidence
+//   Losses::point     L_P     depth * direction + origin against the true point; relative to its distance
+//   Losses::camera    L_C     pose encoding: translation, quaternion, angles of view
+//   Losses::gradient  L_grad  differences between neighbouring pixels, at three scales
+// Where we differ: confidences learn from their errors but do not weigh the errors' own gradients; depth is
+// compared as a logarithm (the head's output before its exponential), so that near and far count alike and one
+// set cannot outweigh the others; sky, which has no depth, is only pushed beyond the farthest point
+// (Losses::sky). Losses::probe and Losses::match are ours (probes.h).
 #pragma once
 
 #include "engine/network/network.h"

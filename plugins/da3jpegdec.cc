@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: MIT
+/**
+ * SECTION:element-da3jpegdec
+ * @title: da3jpegdec
+ *
+ * Decodes JPEG pictures, those that are far larger than the network needs at a half, a quarter or an eighth
+ * of their size: the smallest that is not below the size to which `process-res` and `process-res-method`
+ * resize them. For large pictures that takes about two thirds of the time; depth differs by little from that
+ * of the picture decoded at full size, but not by nothing. What is downstream sees the smaller picture, which
+ * carries a view meta with the size of the whole one; intrinsics, and depth with output-size=source, are for
+ * that.
+ *
+ * With process-res=0 it always decodes at full size.
+ *
+ * ## Example
+ * |[
+ * gst-launch-1.0 multifilesrc location=%05d.jpg caps=image/jpeg,framerate=30/1 ! da3jpegdec ! queue
+ * ! da3preprocess ! da3infer ! da3posesink location=poses.tum
+ * ]|
+ */
+#include "da3jpegdec.h"
+
+#include <gst/video/gstvideometa.h>
+#include <gst/video/video.h>
+
+#include <memory>
+#include <string>
+
+#include "common/enums.h"
+#include "common/frame_output.h"
+#include "common/guard.h"
+#include "common/mapped_frame.h"
+#include "elements.h"
+#include "gst/da3/da3.h"
+#include "image/jpeg.h"
+#include "image/process_size.h"
+#include "jpeg_boundary.h"
+
+GST_DEBUG_CATEGORY_STATIC(da3jpegdec_debug);
+#define GST_CAT_DEFAULT da3jpegdec_debug
+
+namespace image = da3::image;
+using da3::plugin::CapsPtr;
+using da3::plugin::ElementError;
+using da3::plugin::FrameOutput;
+using da3::plugin::guard;
+using da3::plugin::JpegBoundary;
+using da3::plugin::MappedFrame;
+using da3::plugin::post_warning;
+
+namespace {
+
+constexpr guint kMaxProcessRes = 8192;
+constexpr int kMaxSide = 32767;           // GStreamer's caps, and OpenCV
+constexpr gint64 kMaxPixels = 1LL << 28;  // a header of a few bytes must not ask for all memory
+constexpr gint kDamagedInARow = 10;
+
+enum Property { PROP_0, PROP_PROCESS_RES, PROP_PROCESS_RES_METHOD };
+
+struct Settings {
+  guint process_res = 504;
+  image::ProcessResMethod method = image::ProcessResMethod::upper_bound_resize;
+};
+
+struct CodecStateUnref {
+  void operator()(GstVideoCodecState* state) const { gst_video_codec_state_unref(state); }
+};
+using CodecState = std::unique_ptr<GstVideoCodecState, CodecStateUnref>;
+
+struct State {
+  Settings settings;  // under the object lock
+
+  // Streaming thread alone.
+  image::JpegDecoder decoder;
+  JpegBoundary boundary;
+  CodecState input, output;
+  gint64 decoded = 0, damaged = 0, pictures = 0;
+  gsize garbage = 0;  // bytes that belong to no picture
+};
+
+// A frame's bytes, mapped as long as this object lives.
+class MappedInput {
+ public:
+  explicit MappedInput(GstBuffer* buffer) : buffer_(buffer) {
+    if (!gst_buffer_map(buffer, &map_, GST_MAP_READ))
+      throw ElementError(GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_READ, "A buffer's memory cannot be read.");
+  }
+  ~MappedInput() { gst_buffer_unmap(buffer_, &map_); }
+  MappedInput(const MappedInput&) = delete;
+  MappedInput& operator=(const MappedInput&) = delete;
+  const guint8* data() const { return map_.data; }
+  gsize size() const { return map_.size; }
+
+ private:
+  GstBuffer* buffer_;
+  GstMapInfo map_;
+};
+
+std::string text_of(image::Size size) {
+  return std::to_string(size.width) + "x" + std::to_string(size.height);
+}
+
+}  // namespace
+
+struct _GstDa3JpegDec {
+  GstVideoDecoder parent;
+  State* state;
+};
+
+G_DEFINE_FINAL_TYPE(GstDa3JpegDec, gst_da3_jpeg_dec, GST_TYPE_VIDEO_DECODER)
+GST_ELEMENT_REGISTER_DEFINE(da3jpegdec, "da3jpegdec", GST_RANK_NONE, GST_TYPE_DA3_JPEG_DEC)
+
+namespace {
+
+GstDa3JpegDec* cast(gpointer object) {
+  return GST_DA3_JPEG_DEC(object);
+}
+
+Settings settings_of(GstDa3JpegDec* self) {
+  GST_OBJECT_LOCK(self);
+  const Settings settings = self->state->settings;
+  GST_OBJECT_UNLOCK(self);
+  return settings;
+}
+
+// The size that is enough for what `settings` make of a picture of size `full`.
+image::Size enough(image::Size full, const Settings& settings) {
+  if (settings.process_res == 0) return full;
+  try {
+    return image::plan_process_size(full, int(settings.process_res), settings.method).boundary;
+  } catch (const std::invalid_argument&) {
+    return full;  // too long and thin for the network; who needs it for that will say so
+  }
+}
+
+// Makes `size` the size of the stream's pictures. Returns FLUSHING while shutting down.
+GstFlowReturn set_output(GstDa3JpegDec* self, image::Size size) {
+  State& s = *self->state;
+  GstVideoDecoder* decoder = GST_VIDEO_DECODER(self);
+  if (s.output && GST_VIDEO_INFO_WIDTH(&s.output->info) == size.width &&
+      GST_VIDEO_INFO_HEIGHT(&s.output->info) == size.height)
+    return GST_FLOW_OK;
+  s.output.reset(gst_video_decoder_set_output_state(decoder, GST_VIDEO_FORMAT_RGB, guint(size.width),
+                                                    guint(size.height), s.input.get()));
+  // Asked first: a refused CAPS event only shows when the picture is pushed, without a reason.
+  GstPad* src = GST_VIDEO_DECODER_SRC_PAD(decoder);
+  const CapsPtr caps(gst_video_info_to_caps(&s.output->info));
+  if (gst_pad_peer_query_accept_caps(src, caps.get()) && gst_video_decoder_negotiate(decoder))
+    return GST_FLOW_OK;
+  s.output.reset();
+  if (FrameOutput::shutting_down(src)) return GST_FLOW_FLUSHING;
+  throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_NEGOTIATION, FrameOutput::refusal(src, caps.get()));
+}
+
+// Which part of the source the picture shows: all of it, in fewer pixels.
+void attach_view(GstBuffer* buffer, image::Size full, image::Size size, gint64 index) {
+  GstDa3View view;
+  gst_da3_view_init(&view);
+  view.frame = index;
+  view.image_width = size.width;
+  view.image_height = size.height;
+  view.source_width = full.width;
+  view.source_height = full.height;
+  view.source_w = full.width;
+  view.source_h = full.height;
+  gst_buffer_add_da3_view(buffer, &view);
+}
+
+// Throws JpegError if the picture cannot be used. On OK the frame has an output buffer.
+GstFlowReturn decode(GstDa3JpegDec* self, GstVideoCodecFrame* frame) {
+  State& s = *self->state;
+  const MappedInput input(frame->input_buffer);
+  const image::Size full = s.decoder.open(input.data(), input.size());
+  const image::Size size = s.decoder.scale_to(enough(full, settings_of(self)));
+  if (size.width > kMaxSide || size.height > kMaxSide || gint64(size.width) * size.height > kMaxPixels)
+    throw image::JpegError("A JPEG picture of " + text_of(full) + " pixels is too large.");
+  GstFlowReturn flow = set_output(self, size);
+  if (flow == GST_FLOW_OK) flow = gst_video_decoder_allocate_output_frame(GST_VIDEO_DECODER(self), frame);
+  if (flow != GST_FLOW_OK) return flow;
+  {
+    MappedFrame output(frame->output_buffer, s.output->info, GST_MAP_WRITE);
+    s.decoder.decode(static_cast<uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(output.get(), 0)),
+                     size_t(GST_VIDEO_FRAME_PLANE_STRIDE(output.get(), 0)));
+  }
+  attach_view(frame->output_buffer, full, size, s.pictures);
+  return GST_FLOW_OK;
+}
+
+// A picture that is left out: a warning for each, an error when too many come together (max-errors).
+GstFlowReturn leave_out(GstDa3JpegDec* self, GstVideoCodecFrame* frame, const image::JpegError& error) {
+  State& s = *self->state;
+  ++s.damaged;
+  const std::string text = "Picture " + std::to_string(s.pictures) + " is left out. " + error.what();
+  post_warning(GST_ELEMENT_CAST(self), GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE, text);
+  gst_video_decoder_drop_frame(GST_VIDEO_DECODER(self), frame);
+  GstFlowReturn flow = GST_FLOW_OK;
+  GST_VIDEO_DECODER_ERROR(self, 1, STREAM, DECODE, ("%s", text.c_str()), (nullptr), flow);
+  return flow;
+}
+
+GstFlowReturn handle_frame(GstVideoDecoder* decoder, GstVideoCodecFrame* frame) {
+  GstDa3JpegDec* self = cast(decoder);
+  State& s = *self->state;
+  try {
+    const GstFlowReturn flow = decode(self, frame);
+    ++s.pictures;
+    if (flow != GST_FLOW_OK) {
+      gst_video_decoder_release_frame(decoder, frame);
+      return flow;
+    }
+    ++s.decoded;
+    GST_VIDEO_CODEC_FRAME_SET_SYNC_POINT(frame);
+    return gst_video_decoder_finish_frame(decoder, frame);
+  } catch (const image::JpegError& error) {
+    const GstFlowReturn flow = leave_out(self, frame, error);
+    ++s.pictures;
+    return flow;
+  } catch (...) {
+    da3::plugin::post_error(GST_ELEMENT_CAST(self), std::current_exception());
+    gst_video_decoder_release_frame(decoder, frame);
+    return GST_FLOW_ERROR;
+  }
+}
+
+GstFlowReturn parse(GstVideoDecoder* decoder, GstVideoCodecFrame*, GstAdapter* adapter, gboolean at_eos) {
+  State& s = *cast(decoder)->state;
+  for (;;) {
+    const JpegBoundary::Found found = s.boundary.find(adapter);
+    if (found.garbage > 0) {
+      gst_adapter_flush(adapter, found.garbage);
+      s.garbage += found.garbage;
+      continue;
+    }
+    gsize size = found.size;
+    // What began and has no end goes to the decoder, which says so.
+    if (size == 0 && at_eos && s.boundary.inside()) {
+      size = gst_adapter_available(adapter);
+      s.boundary.reset();
+    }
+    if (size == 0) {
+      if (at_eos) {
+        s.garbage += gst_adapter_available(adapter);
+        gst_adapter_clear(adapter);
+      }
+      return GST_VIDEO_DECODER_FLOW_NEED_DATA;
+    }
+    gst_video_decoder_add_to_frame(decoder, int(size));
+    return gst_video_decoder_have_frame(decoder);
+  }
+}
+
+gboolean set_format(GstVideoDecoder* decoder, GstVideoCodecState* input) {
+  State& s = *cast(decoder)->state;
+  s.input.reset(gst_video_codec_state_ref(input));
+  s.output.reset();  // frame rate and pixel aspect ratio come from the input
+  // Who says how many pictures there are in a second sends one in each buffer.
+  const GstStructure* caps = gst_caps_get_structure(input->caps, 0);
+  gboolean parsed = FALSE;
+  gst_structure_get_boolean(caps, "parsed", &parsed);
+  gst_video_decoder_set_packetized(decoder, parsed || gst_structure_has_field(caps, "framerate"));
+  return TRUE;
+}
+
+// The end of the stream: one that gave nothing at all does not end in silence.
+GstFlowReturn finish(GstVideoDecoder* decoder) {
+  return guard(decoder, GST_FLOW_ERROR, [&] {
+    const State& s = *cast(decoder)->state;
+    if (s.decoded > 0 || (s.damaged == 0 && s.garbage == 0)) return GST_FLOW_OK;
+    throw ElementError(
+        GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE,
+        s.damaged > 0
+            ? "None of the " + std::to_string(s.damaged) + " JPEG pictures of this stream could be decoded."
+            : "There is no JPEG picture in the " + std::to_string(s.garbage) + " bytes of this stream.");
+  });
+}
+
+gboolean flush(GstVideoDecoder* decoder) {
+  cast(decoder)->state->boundary.reset();
+  return TRUE;
+}
+
+void forget(State& s) {
+  s.boundary.reset();
+  s.input.reset();
+  s.output.reset();
+  s.decoded = s.damaged = s.pictures = 0;
+  s.garbage = 0;
+}
+
+gboolean start(GstVideoDecoder* decoder) {
+  forget(*cast(decoder)->state);
+  return TRUE;
+}
+
+gboolean stop(GstVideoDecoder* decoder) {
+  forget(*cast(decoder)->state);
+  return TRUE;
+}
+
+void set_property(GObject* object, guint id, const GValue* value, GParamSpec* spec) {
+  GST_OBJECT_LOCK(object);
+  Settings& settings = cast(object)->state->settings;
+  switch (id) {
+    case PROP_PROCESS_RES:
+      settings.process_res = g_value_get_uint(value);
+      break;
+    case PROP_PROCESS_RES_METHOD:
+      settings.method = static_cast<image::ProcessResMethod>(g_value_get_enum(value));
+      break;
+    default:
+      G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
+      break;
+  }
+  GST_OBJECT_UNLOCK(object);
+}
+
+void get_property(GObject* object, guint id, GValue* value, GParamSpec* spec) {
+  const Settings settings = settings_of(cast(object));
+  switch (id) {
+    case PROP_PROCESS_RES:
+      g_value_set_uint(value, settings.process_res);
+      break;
+    case PROP_PROCESS_RES_METHOD:
+      g_value_set_enum(value, int(settings.method));
+      break;
+    default:
+      G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
+      break;
+  }
+}
+
+void finalize(GObject* object) {
+  delete cast(object)->state;
+  G_OBJECT_CLASS(gst_da3_jpeg_dec_parent_class)->finalize(object);
+}
+
+void install_properties(GObjectClass* klass) {
+  constexpr auto flags =
+      static_cast<GParamFlags>(G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING);
+  g_object_class_install_property(
+      klass, PROP_PROCESS_RES,
+      g_param_spec_uint("process-res", "Process resolution",
+                        "As in da3preprocess and da3infer: pictures are decoded at a half, a quarter or an "
+                        "eighth of their size where that is not below what it asks for (0 = always at full "
+                        "size)",
+                        0, kMaxProcessRes, Settings().process_res, flags));
+  g_object_class_install_property(
+      klass, PROP_PROCESS_RES_METHOD,
+      g_param_spec_enum("process-res-method", "Process resolution method",
+                        "As in da3preprocess and da3infer: which side process-res bounds",
+                        GST_TYPE_DA3_PROCESS_RES_METHOD, int(Settings().method), flags));
+}
+
+}  // namespace
+
+static void gst_da3_jpeg_dec_init(GstDa3JpegDec* self) {
+  self->state = new State();
+  GstVideoDecoder* decoder = GST_VIDEO_DECODER(self);
+  gst_video_decoder_set_needs_format(decoder, TRUE);
+  gst_video_decoder_set_use_default_pad_acceptcaps(decoder, TRUE);
+  gst_video_decoder_set_max_errors(decoder, kDamagedInARow);
+  GST_PAD_SET_ACCEPT_TEMPLATE(GST_VIDEO_DECODER_SINK_PAD(decoder));
+}
+
+static void gst_da3_jpeg_dec_class_init(GstDa3JpegDecClass* klass) {
+  GST_DEBUG_CATEGORY_INIT(da3jpegdec_debug, "da3jpegdec", 0, "JPEG decoder for Depth Anything 3");
+  auto* object = G_OBJECT_CLASS(klass);
+  object->set_property = set_property;
+  object->get_property = get_property;
+  object->finalize = finalize;
+  install_properties(object);
+
+  auto* element = GST_ELEMENT_CLASS(klass);
+  gst_element_class_set_static_metadata(element, "JPEG decoder for Depth Anything 3", "Codec/Decoder/Image",
+                                        "Decodes JPEG at a reduced size where the network needs no more",
+                                        "gst-da3");
+  GstCaps* sink = gst_caps_from_string("image/jpeg");
+  GstCaps* src = gst_caps_from_string(GST_VIDEO_CAPS_MAKE("RGB"));
+  gst_element_class_add_pad_template(element,
+                                     gst_pad_template_new("sink", GST_PAD_SINK, GST_PAD_ALWAYS, sink));
+  gst_element_class_add_pad_template(element, gst_pad_template_new("src", GST_PAD_SRC, GST_PAD_ALWAYS, src));
+  gst_caps_unref(sink);
+  gst_caps_unref(src);
+  gst_type_mark_as_plugin_api(GST_TYPE_DA3_PROCESS_RES_METHOD, static_cast<GstPluginAPIFlags>(0));
+
+  auto* decoder = GST_VIDEO_DECODER_CLASS(klass);
+  decoder->start = start;
+  decoder->stop = stop;
+  decoder->flush = flush;
+  decoder->finish = finish;
+  decoder->set_format = set_format;
+  decoder->parse = parse;
+  decoder->handle_frame = handle_frame;
+}

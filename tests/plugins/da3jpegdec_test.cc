@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+#include <gst/check/gstcheck.h>
+#undef fail  // a macro of check that std::ios::fail() does not survive
+#include <gst/check/gstharness.h>
+#include <gst/video/video.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/checkpoint/synthetic.h"
+#include "gst/da3/da3.h"
+#include "image/jpeg.h"
+#include "works/jpeg.h"
+
+using da3::bench::encode_jpeg;
+using da3::image::JpegDecoder;
+using da3::image::Size;
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+constexpr const char* kPackets = "image/jpeg,framerate=30/1";  // one picture in each buffer
+constexpr const char* kBlocks = "image/jpeg";                  // as a file is read
+
+Bytes file_of(int width, int height, int seed = 0, bool progressive = false) {
+  Bytes rgb(size_t(width) * size_t(height) * 3);
+  da3::synthetic::fill_rgb(rgb.data(), width, height, seed);
+  return encode_jpeg(rgb, width, height, 90, progressive);
+}
+
+// What the library makes of it, without padding between rows.
+Bytes decoded(const Bytes& file, Size least, Size* size) {
+  JpegDecoder decoder;
+  decoder.open(file.data(), file.size());
+  *size = decoder.scale_to(least);
+  Bytes rgb(size_t(size->width) * size_t(size->height) * 3);
+  decoder.decode(rgb.data(), size_t(size->width) * 3);
+  return rgb;
+}
+
+struct Rig {
+  GstHarness* h;
+  GstElement* element;
+  GstBus* bus = gst_bus_new();
+
+  explicit Rig(const char* caps, const char* line = "da3jpegdec name=dec") : h(gst_harness_new_parse(line)) {
+    element = gst_harness_find_element(h, "da3jpegdec");
+    gst_element_set_bus(h->element, bus);
+    gst_harness_set_src_caps_str(h, caps);
+  }
+  ~Rig() {
+    gst_element_set_bus(h->element, nullptr);
+    gst_object_unref(element);
+    gst_harness_teardown(h);
+    gst_object_unref(bus);
+  }
+  Rig(const Rig&) = delete;
+  Rig& operator=(const Rig&) = delete;
+
+  GstFlowReturn push(const Bytes& bytes, GstClockTime pts = GST_CLOCK_TIME_NONE) {
+    GstBuffer* buffer = gst_buffer_new_memdup(bytes.data(), bytes.size());
+    GST_BUFFER_PTS(buffer) = pts;
+    return gst_harness_push(h, buffer);
+  }
+  void end() { gst_harness_push_event(h, gst_event_new_eos()); }
+  guint waiting() { return gst_harness_buffers_in_queue(h); }
+
+  // The next picture; its bytes without padding, the size of the caps.
+  Bytes pull(Size* size, GstDa3View* view = nullptr, GstClockTime* pts = nullptr) {
+    GstBuffer* buffer = gst_harness_try_pull(h);
+    fail_unless(buffer != nullptr, "no picture came out");
+    GstCaps* caps = gst_pad_get_current_caps(h->sinkpad);
+    GstVideoInfo info;
+    fail_unless(gst_video_info_from_caps(&info, caps));
+    gst_caps_unref(caps);
+    *size = {GST_VIDEO_INFO_WIDTH(&info), GST_VIDEO_INFO_HEIGHT(&info)};
+    GstVideoFrame frame;
+    fail_unless(gst_video_frame_map(&frame, &info, buffer, GST_MAP_READ));
+    Bytes out;
+    for (int y = 0; y < size->height; ++y) {
+      const auto* row = static_cast<const uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(&frame, 0)) +
+                        y * GST_VIDEO_FRAME_PLANE_STRIDE(&frame, 0);
+      out.insert(out.end(), row, row + 3 * size->width);
+    }
+    gst_video_frame_unmap(&frame);
+    if (view) fail_unless(gst_buffer_get_da3_view_by_role(buffer, GST_DA3_ROLE_PREDICTION, view));
+    if (pts) *pts = GST_BUFFER_PTS(buffer);
+    gst_buffer_unref(buffer);
+    return out;
+  }
+
+  std::vector<std::string> messages(GstMessageType type) {
+    std::vector<std::string> out;
+    while (GstMessage* message = gst_bus_pop_filtered(bus, type)) {
+      GError* e = nullptr;
+      if (type == GST_MESSAGE_ERROR)
+        gst_message_parse_error(message, &e, nullptr);
+      else
+        gst_message_parse_warning(message, &e, nullptr);
+      out.emplace_back(e->message);
+      g_error_free(e);
+      gst_message_unref(message);
+    }
+    return out;
+  }
+  void assert_no_messages() {
+    const auto errors = messages(GST_MESSAGE_ERROR);
+    fail_unless(errors.empty(), "%s", errors.empty() ? "" : errors[0].c_str());
+  }
+  void assert_one_error(const char* part) {
+    const auto errors = messages(GST_MESSAGE_ERROR);
+    ck_assert_uint_eq(errors.size(), 1);
+    fail_unless(errors[0].find(part) != std::string::npos, "expected '%s' in '%s'", part, errors[0].c_str());
+  }
+};
+
+Bytes joined(std::initializer_list<Bytes> parts) {
+  Bytes out;
+  for (const Bytes& part : parts) out.insert(out.end(), part.begin(), part.end());
+  return out;
+}
+
+// As cameras write them: a small picture within the header of the large one.
+Bytes with_thumbnail(const Bytes& file, const Bytes& thumbnail) {
+  const size_t length = thumbnail.size() + 2;
+  return joined({{0xff, 0xd8, 0xff, 0xe1, uint8_t(length >> 8), uint8_t(length)},
+                 thumbnail,
+                 Bytes(file.begin() + 2, file.end())});
+}
+
+void push_in_blocks(Rig& rig, const Bytes& bytes, size_t block) {
+  for (size_t at = 0; at < bytes.size(); at += block)
+    ck_assert_int_eq(rig.push(Bytes(bytes.begin() + int64_t(at),
+                                    bytes.begin() + int64_t(std::min(at + block, bytes.size())))),
+                     GST_FLOW_OK);
+}
+
+}  // namespace
+
+GST_START_TEST(test_reduced) {
+  Rig rig(kPackets);
+  const Bytes file = file_of(1280, 720);
+  ck_assert_int_eq(rig.push(file, 7 * GST_SECOND), GST_FLOW_OK);
+  Size size, expected;
+  GstDa3View view;
+  GstClockTime pts = 0;
+  const Bytes out = rig.pull(&size, &view, &pts);
+  fail_unless(out == decoded(file, {504, 284}, &expected));
+  ck_assert_int_eq(size.width, 640);
+  ck_assert_int_eq(size.height, 360);
+  ck_assert_uint_eq(pts, 7 * GST_SECOND);
+  ck_assert_int_eq(view.image_width, 640);
+  ck_assert_int_eq(view.image_height, 360);
+  ck_assert_int_eq(view.source_width, 1280);
+  ck_assert_int_eq(view.source_height, 720);
+  fail_unless(view.source_w == 1280 && view.source_h == 720 && !view.processed);
+  rig.assert_no_messages();
+}
+GST_END_TEST
+
+GST_START_TEST(test_full_size) {
+  Rig rig(kPackets);
+  g_object_set(rig.element, "process-res", 0, nullptr);
+  const Bytes file = file_of(1290, 724);
+  rig.push(file);
+  Size size, expected;
+  fail_unless(rig.pull(&size) == decoded(file, {1290, 724}, &expected));
+  ck_assert_int_eq(size.width, 1290);
+  ck_assert_int_eq(size.height, 724);
+}
+GST_END_TEST
+
+// The meta of the whole picture goes on through the resize.
+GST_START_TEST(test_before_preprocess) {
+  Rig rig(kPackets, "da3jpegdec ! da3preprocess");
+  rig.push(file_of(1280, 720));
+  Size size;
+  GstDa3View view;
+  rig.pull(&size, &view);
+  ck_assert_int_eq(size.width, 504);
+  ck_assert_int_eq(size.height, 280);
+  ck_assert_int_eq(view.image_width, 504);
+  ck_assert_int_eq(view.source_width, 1280);
+  ck_assert_int_eq(view.source_height, 720);
+  fail_unless(view.source_w == 1280 && view.source_h == 720 && view.processed);
+}
+GST_END_TEST
+
+GST_START_TEST(test_sizes_and_settings_change) {
+  Rig rig(kPackets);
+  Size size;
+  rig.push(file_of(1280, 720));
+  rig.pull(&size);
+  ck_assert_int_eq(size.width, 640);
+  g_object_set(rig.element, "process-res", 280, nullptr);
+  rig.push(file_of(1280, 720));
+  rig.pull(&size);
+  ck_assert_int_eq(size.width, 320);
+  g_object_set(rig.element, "process-res-method", 2, nullptr);  // lower_bound_resize: the shorter side
+  rig.push(file_of(1280, 720));
+  rig.pull(&size);
+  ck_assert_int_eq(size.width, 640);
+  rig.push(file_of(320, 200));
+  rig.pull(&size);
+  ck_assert_int_eq(size.width, 320);
+  ck_assert_int_eq(size.height, 200);
+  rig.assert_no_messages();
+}
+GST_END_TEST
+
+// Files read in blocks of any length, one after the other, with rubbish between them.
+GST_START_TEST(test_blocks) {
+  const Bytes first = with_thumbnail(file_of(200, 120, 1), file_of(40, 24)),
+              second = file_of(120, 200, 2, true), third = file_of(200, 120, 3);
+  const Bytes stream = joined({{1, 2, 3, 0xff}, first, {0, 0xff, 0xd9}, second, third});
+  for (const size_t block : {size_t(1), size_t(2), size_t(7), size_t(4096), stream.size()}) {
+    Rig rig(kBlocks);
+    push_in_blocks(rig, stream, block);
+    rig.end();
+    for (const Bytes& file : {first, second, third}) {
+      Size size, expected;
+      fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected), "blocks of %zu", block);
+    }
+    ck_assert_uint_eq(rig.waiting(), 0);
+    rig.assert_no_messages();
+  }
+}
+GST_END_TEST
+
+// Half a picture from before a flush is not glued to what comes after it.
+GST_START_TEST(test_flush) {
+  Rig rig(kBlocks);
+  const Bytes before = file_of(200, 120, 1), after = file_of(200, 120, 2);
+  push_in_blocks(rig, Bytes(before.begin(), before.begin() + int64_t(before.size() / 2)), 512);
+  gst_harness_push_event(rig.h, gst_event_new_flush_start());
+  gst_harness_push_event(rig.h, gst_event_new_flush_stop(TRUE));
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  gst_harness_push_event(rig.h, gst_event_new_segment(&segment));
+  push_in_blocks(rig, after, 512);
+  rig.end();
+  Size size, expected;
+  fail_unless(rig.pull(&size) == decoded(after, {504, 504}, &expected));
+  ck_assert_uint_eq(rig.waiting(), 0);
+  rig.assert_no_messages();
+}
+GST_END_TEST
+
+GST_START_TEST(test_damaged_picture_is_left_out) {
+  Rig rig(kPackets);
+  const Bytes file = file_of(200, 120);
+  rig.push(file, 0);
+  ck_assert_int_eq(rig.push(Bytes(file.begin(), file.begin() + int64_t(file.size() / 2)), GST_SECOND),
+                   GST_FLOW_OK);
+  rig.push(file, 2 * GST_SECOND);
+  rig.end();
+  Size size;
+  GstDa3View view;
+  GstClockTime pts = 0;
+  rig.pull(&size);
+  rig.pull(&size, &view, &pts);
+  ck_assert_uint_eq(pts, 2 * GST_SECOND);
+  ck_assert_int_eq(view.frame, 2);
+  ck_assert_uint_eq(rig.waiting(), 0);
+  const auto warnings = rig.messages(GST_MESSAGE_WARNING);
+  ck_assert_uint_eq(warnings.size(), 1);
+  fail_unless(warnings[0].find("Picture 1 is left out") != std::string::npos, "%s", warnings[0].c_str());
+  fail_unless(warnings[0].find("damaged") != std::string::npos, "%s", warnings[0].c_str());
+  rig.assert_no_messages();
+}
+GST_END_TEST
+
+GST_START_TEST(test_damage_without_end) {
+  Rig rig(kPackets);
+  const Bytes file = file_of(64, 48);
+  const Bytes half(file.begin(), file.begin() + int64_t(file.size() / 2));
+  int pushed = 1;
+  while (rig.push(half) == GST_FLOW_OK) fail_unless(++pushed < 100, "it never gives up");
+  ck_assert_int_eq(pushed, 11);  // max-errors, and one
+  rig.assert_one_error("Picture 10 is left out");
+}
+GST_END_TEST
+
+GST_START_TEST(test_nothing_decoded) {
+  const Bytes file = file_of(64, 48);
+  {
+    Rig rig(kPackets);
+    rig.push(Bytes(file.begin(), file.begin() + int64_t(file.size() / 2)));
+    rig.end();
+    rig.assert_one_error("None of the 1 JPEG");
+  }
+  {
+    Rig rig(kBlocks);
+    push_in_blocks(rig, Bytes(5000, 'x'), 4096);
+    rig.end();
+    rig.assert_one_error("no JPEG picture in the 5000 bytes");
+  }
+  {
+    Rig rig(kBlocks);  // the only picture breaks off
+    push_in_blocks(rig, Bytes(file.begin(), file.begin() + int64_t(file.size() / 2)), 256);
+    rig.end();
+    rig.assert_one_error("None of the 1 JPEG");
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(test_downstream_refuses) {
+  Rig rig(kPackets);
+  gst_harness_set_sink_caps_str(rig.h, "video/x-raw,format=RGB,width=100,height=100");
+  ck_assert_int_eq(rig.push(file_of(200, 120)), GST_FLOW_ERROR);
+  rig.assert_one_error("width=(int)200");
+}
+GST_END_TEST
+
+static Suite* da3jpegdec_suite() {
+  Suite* suite = suite_create("da3jpegdec");
+  TCase* good = tcase_create("pictures");
+  tcase_add_test(good, test_reduced);
+  tcase_add_test(good, test_full_size);
+  tcase_add_test(good, test_before_preprocess);
+  tcase_add_test(good, test_sizes_and_settings_change);
+  tcase_add_test(good, test_blocks);
+  suite_add_tcase(suite, good);
+  TCase* bad = tcase_create("faults");
+  tcase_add_test(bad, test_flush);
+  tcase_add_test(bad, test_damaged_picture_is_left_out);
+  tcase_add_test(bad, test_damage_without_end);
+  tcase_add_test(bad, test_nothing_decoded);
+  tcase_add_test(bad, test_downstream_refuses);
+  suite_add_tcase(suite, bad);
+  return suite;
+}
+GST_CHECK_MAIN(da3jpegdec)
