@@ -6,9 +6,8 @@
  * Decodes JPEG pictures, those that are far larger than the network needs at a half, a quarter or an eighth
  * of their size: the smallest that is not below the size to which `process-res` and `process-res-method`
  * resize them. For large pictures that takes about two thirds of the time; depth differs by little from that
- * of the picture decoded at full size, but not by nothing. What is downstream sees the smaller picture, which
- * carries a view meta with the size of the whole one; intrinsics, and depth with output-size=source, are for
- * that.
+ * of the picture decoded at full size, but not by nothing. The smaller picture is the frame from then on,
+ * which intrinsics and output-size=source refer to; it carries a view meta with the size of the whole one.
  *
  * With process-res=0 it always decodes at full size.
  *
