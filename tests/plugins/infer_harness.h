@@ -327,6 +327,13 @@ class Infer {
   }
 };
 
+// Pushes numbered frames until they are refused; back-pressure makes that come. Returns the flow.
+inline GstFlowReturn push_until_refused(Infer& infer, int first = 0) {
+  GstFlowReturn flow = GST_FLOW_OK;
+  for (int i = first; flow == GST_FLOW_OK; ++i) flow = infer.push(numbered_frame(56, 28, i));
+  return flow;
+}
+
 // ---- downstream that says something else than OK
 // --------------------------------------------------------------------
 
