@@ -1,84 +1,20 @@
 // SPDX-License-Identifier: MIT
+//
+// The engine's API of the stub: models that open or do not, requests, streams, figures, measurements.
 #include "stub_engine.h"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <future>
-#include <limits>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <new>
-#include <set>
-#include <string>
-#include <thread>
-#include <utility>
-#include <vector>
 
 #define DA3_ENGINE_BUILD
-#include "engine/api/engine.h"
-#include "engine/api/engine_error.h"
-#include "engine/runtime/batch_worker.h"
-#include "stub_time.h"
+#include "stub_core.h"
+
+namespace da3::stub {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using Options = std::map<std::string, std::string>;
 constexpr std::chrono::milliseconds kAskAgain{5};  // a blocked open() or warm_up() whether it is wanted
-
-struct Core;
-
-// One lock and one condition for the whole stub: it is a test double, not a race for speed.
-struct Global {
-  std::mutex mutex;
-  std::condition_variable changed;
-  Da3StubCounters counters{};
-  int outstanding = 0;
-  int passes = 0;  // how many blocked requests may go; negative: all
-  int open_passes = 0;
-  int opening = 0;  // open() that waited
-  int to_expire = 0;
-  int slow_passes = 0;  // how many slow passes may end; negative: all
-  std::set<std::pair<const Da3Engine*, const void*>> streams;
-  std::map<std::string, Core*> engines;
-};
-
-Global& global() {
-  static Global* instance = new Global;  // worker threads may outlive main()
-  return *instance;
-}
-
-da3::testing::StubTime& test_time() {
-  static auto* time = new da3::testing::StubTime;
-  return *time;
-}
-
-struct Request {
-  Da3Engine* reference = nullptr;
-  Da3Request request;
-  std::vector<Da3View> views;
-  int number = 0;  // of this engine, from 1
-  bool expire = false;
-  bool halved = false;     // by halve-at
-  bool slow_done = false;  // by slow-at
-  bool abandoned = false;  // runs, and nobody wants it any more
-  Clock::time_point submitted;
-};
-
-int set_error(Da3Error* error, Da3ErrorCode code, const std::string& message, const char* detail = nullptr) {
-  if (error) {
-    error->code = code;
-    error->message = strdup(message.c_str());
-    error->detail = detail ? strdup(detail) : nullptr;
-  }
-  return code;
-}
 
 Options parse_options(const std::string& text) {
   Options options;
@@ -102,446 +38,6 @@ uint32_t parse_outputs(const std::string& text) {
   if (text.find("ray") != std::string::npos) outputs |= DA3_OUTPUT_RAY;
   return outputs;
 }
-
-}  // namespace
-
-struct Da3Result {
-  std::atomic<int> refs{1};
-  std::string failure;  // why it is none
-  Da3ResultData data{};
-  std::vector<float> depth, confidence, sky, ray, ray_confidence, extrinsics, intrinsics;
-};
-
-// What open() hands out.
-struct Da3Engine {
-  Core* core = nullptr;
-  Da3EngineConfig config{};
-  mutable da3::Client client;  // of queue=former
-  bool stop_warm_up = false;
-};
-
-namespace {
-
-// The real engine's queue and worker.
-struct Former {
-  bool in_test_time = false;
-  std::atomic<std::thread::id> thread{};
-  std::unique_ptr<da3::BatchWorker> worker;  // last: ends before the rest goes
-};
-
-// What the references to a model share.
-struct Core {
-  std::string key, name, source, device;
-  Options options;
-  Da3ModelInfo info{};
-  std::set<const Da3Engine*> references;
-  int requests = 0;
-  bool stopping = false;
-  std::deque<std::unique_ptr<Request>> pending;
-  std::vector<std::unique_ptr<Request>> running;
-  std::thread worker;
-  int64_t single_ns = 0;
-  uint64_t batches = 0;
-  std::unique_ptr<Former> former;  // queue=former; else the stub's own queue
-
-  int number(const char* option, int fallback) const {
-    const auto found = options.find(option);
-    return found == options.end() ? fallback : std::atoi(found->second.c_str());
-  }
-  bool hits(const char* option, const Request& request) const { return number(option, 0) == request.number; }
-};
-
-// ---- what the stub computes
-// ---------------------------------------------------------------------------------------
-
-void compute_view(const Da3Request& request, const Da3View& view, uint32_t index, Da3Result& result) {
-  const size_t plane = size_t(request.width) * request.height;
-  double red = 0;
-  for (int y = 0; y < request.height; ++y) {
-    const uint8_t* row = view.rgb + size_t(y) * view.stride;
-    for (int x = 0; x < request.width; ++x) {
-      const uint8_t* p = row + 3 * x;
-      const size_t at = index * plane + size_t(y) * request.width + x;
-      red += p[0];
-      result.depth[at] = 1.0f + 9.0f * float(p[0] + p[1] + p[2]) / 765.0f;
-      if (!result.confidence.empty()) result.confidence[at] = 1.0f + float(p[0]) / 255.0f;
-      if (!result.sky.empty()) result.sky[at] = float(p[2]) / 255.0f;
-    }
-  }
-  if (result.extrinsics.empty()) return;
-  const float mean = float(red / double(plane) / 255.0);
-  const float w2c[12] = {1, 0, 0, mean, 0, 1, 0, float(index), 0, 0, 1, float(request.n_views)};
-  const float k[9] = {float(request.width),
-                      0,
-                      float(request.width) / 2,
-                      0,
-                      2.0f * float(request.height),
-                      float(request.height) / 2,
-                      0,
-                      0,
-                      1};
-  std::copy_n(w2c, 12, result.extrinsics.begin() + 12 * index);
-  std::copy_n(k, 9, result.intrinsics.begin() + 9 * index);
-}
-
-void spoil(const Core& engine, const Request& request, Da3Result& result) {
-  Da3ResultData& data = result.data;
-  if (engine.hits("nan-at", request)) {
-    std::fill(result.depth.begin(), result.depth.end(), std::numeric_limits<float>::quiet_NaN());
-  }
-  if (engine.hits("some-nan-at", request)) result.depth[0] = std::numeric_limits<float>::quiet_NaN();
-  if (engine.hits("wrong-size-at", request)) data.width -= 1;
-  if (engine.hits("zero-size-at", request)) data.width = data.height = 0;
-  if (engine.hits("wrong-views-at", request)) data.n_views += 1;
-  if (engine.hits("no-depth-at", request)) data.depth = nullptr;
-  if (engine.hits("no-confidence-at", request)) data.confidence = nullptr;
-}
-
-Da3Result* new_result() {
-  const std::lock_guard lock(global().mutex);
-  ++global().counters.results_alive;
-  return new Da3Result;
-}
-
-Da3Result* compute(const Core& engine, const Request& item, uint32_t batch) {
-  const Da3Request& request = item.request;
-  auto* result = new_result();
-  const size_t n = request.n_views;
-  const size_t values = n * request.width * request.height;
-  result->depth.resize(values);
-  if (request.outputs & DA3_OUTPUT_CONFIDENCE) result->confidence.resize(values);
-  if (request.outputs & DA3_OUTPUT_SKY) result->sky.resize(values);
-  if (request.outputs & DA3_OUTPUT_POSE) {
-    result->extrinsics.resize(12 * n);
-    result->intrinsics.resize(9 * n);
-  }
-  for (uint32_t i = 0; i < n; ++i) compute_view(request, item.views[i], i, *result);
-
-  Da3ResultData& data = result->data;
-  data.struct_size = sizeof(data);
-  data.n_views = request.n_views;
-  data.width = request.width;
-  data.height = request.height;
-  data.depth = result->depth.data();
-  const auto plane = [](const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
-  if (request.outputs & DA3_OUTPUT_RAY) {
-    data.ray_width = request.width / DA3_PATCH_SIZE;
-    data.ray_height = request.height / DA3_PATCH_SIZE;
-    result->ray.assign(n * data.ray_width * data.ray_height * 6, 0.5f);
-    result->ray_confidence.assign(n * data.ray_width * data.ray_height, 2.0f);
-  }
-  data.confidence = plane(result->confidence);
-  data.sky = plane(result->sky);
-  data.ray = plane(result->ray);
-  data.ray_confidence = plane(result->ray_confidence);
-  data.extrinsics = plane(result->extrinsics);
-  data.intrinsics = plane(result->intrinsics);
-  data.kind = engine.info.kind;
-  data.scale_factor = 1;
-  data.metric_valid = engine.number("metric-valid", 1);
-  data.batch = batch;
-  const int64_t queued = std::chrono::nanoseconds(Clock::now() - item.submitted).count();
-  data.queued_ns =
-      engine.number("queued-us", -1) < 0 ? queued : int64_t(1000) * engine.number("queued-us", 0);
-  data.inference_ns = int64_t(1000) * engine.number("inference-us", 1000);
-  spoil(engine, item, *result);
-  return result;
-}
-
-// ---- passes that go wrong
-// ---------------------------------------------------------------------------------------------------
-
-// All who have a part in the pass; while they have, they are not closed. Called without the lock.
-void warn(const std::vector<Request*>& items, Da3ErrorCode code, const char* text) {
-  std::set<const Da3Engine*> references;
-  for (const Request* item : items) references.insert(item->reference);
-  for (const Da3Engine* reference : references) {
-    if (reference->config.warning) reference->config.warning(reference->config.user, code, text);
-  }
-}
-
-std::string error_text(Da3ErrorCode code, int number) {
-  switch (code) {
-    case DA3_ERROR_CANCELLED:
-      return "The request was cancelled.";
-    case DA3_ERROR_EXPIRED:
-      return "The deadline could not be met.";
-    case DA3_ERROR_NO_MEMORY:
-      return "Out of memory: the stub needs 1 byte more; use a smaller process-res.";
-    default:
-      return "The stub failed at request " + std::to_string(number) + ".";
-  }
-}
-
-// Notes a pass of these items. Returns why it fails as a whole, with the number of the request that did it.
-Da3ErrorCode begin_pass(Core& engine, const std::vector<Request*>& items, int* culprit) {
-  Global& g = global();
-  std::unique_lock lock(g.mutex);
-  if (g.counters.batches < DA3_STUB_MAX_BATCHES) {
-    g.counters.batch_sizes[g.counters.batches] = int(items.size());
-  }
-  ++g.counters.batches;
-  ++engine.batches;
-  Da3ErrorCode code = DA3_OK;
-  for (Request* item : items) {
-    if (engine.hits("slow-at", *item) && !std::exchange(item->slow_done, true)) {
-      ++g.counters.slow_passes;
-      g.changed.notify_all();
-      g.changed.wait(lock, [&] { return engine.stopping || g.slow_passes != 0; });
-      if (g.slow_passes > 0) --g.slow_passes;
-    }
-    const bool halves = items.size() > 1 && engine.hits("halve-at", *item) && !item->halved;
-    item->halved |= halves;
-    const bool no_memory = halves || engine.hits("oom-at", *item);
-    if (!no_memory && !engine.hits("break-at", *item)) continue;
-    code = no_memory ? DA3_ERROR_NO_MEMORY : DA3_ERROR_FAILED;
-    *culprit = item->number;
-  }
-  if (code != DA3_OK) ++g.counters.broken_passes;
-  return code;
-}
-
-// The owner of a request hears of its end. Called without the lock.
-void tell(const Request& item, Da3Result* result, const Da3Error* error) {
-  Global& g = global();
-  {
-    const std::lock_guard lock(g.mutex);
-    --g.outstanding;  // before done(): its callee may submit the next one
-  }
-  const Da3ErrorCode code = error ? error->code : DA3_OK;
-  item.request.done(item.request.user, result, error);
-  const std::lock_guard lock(g.mutex);
-  ++g.counters.finished;
-  if (code == DA3_ERROR_CANCELLED) ++g.counters.cancelled;
-  if (code == DA3_ERROR_EXPIRED) ++g.counters.expired;
-  g.changed.notify_all();
-}
-
-// ---- the stub's own queue and worker
-// ---------------------------------------------------------------------------------------------------
-
-// Called without the lock.
-void finish(const Core& engine, Request& item, Da3ErrorCode code, uint32_t batch) {
-  if (engine.hits("fail-at", item)) code = DA3_ERROR_FAILED;
-  if (item.expire && code == DA3_OK) code = DA3_ERROR_EXPIRED;
-  {
-    const std::lock_guard lock(global().mutex);
-    if (item.abandoned) code = DA3_ERROR_CANCELLED;
-  }
-  if (code == DA3_OK) {
-    tell(item, engine.hits("no-result-at", item) ? nullptr : compute(engine, item, batch), nullptr);
-    return;
-  }
-  Da3Error error{};
-  set_error(&error, code, error_text(code, item.number), "stub");
-  tell(item, nullptr, &error);
-  std::free(error.message);
-  std::free(error.detail);
-}
-
-bool may_start(const Core& engine) {
-  return !engine.pending.empty() && (!engine.number("block", 0) || global().passes != 0);
-}
-
-// Takes the longest run of equal shape that fits into a batch.
-void form_batch(Core& engine) {
-  const Da3Request& first = engine.pending.front()->request;
-  while (may_start(engine) && engine.running.size() < engine.info.max_batch) {
-    const Da3Request& next = engine.pending.front()->request;
-    if (next.width != first.width || next.height != first.height || next.n_views != first.n_views) break;
-    std::unique_ptr<Request> item = std::move(engine.pending.front());
-    engine.pending.pop_front();
-    if (engine.number("block", 0) && global().passes > 0) --global().passes;
-    if (item->request.flags & DA3_REQUEST_DROP_EXPIRED) {
-      item->expire = global().to_expire > 0 || engine.hits("expire-at", *item);
-      if (global().to_expire > 0) --global().to_expire;
-    }
-    engine.running.push_back(std::move(item));
-  }
-}
-
-// Some of what runs, as one pass. One that fails as a whole is run again in halves, as the engine does.
-void run_pass(Core& engine, size_t begin, size_t end) {
-  std::vector<Request*> items;
-  for (size_t i = begin; i < end; ++i) items.push_back(engine.running[i].get());
-  int culprit = 0;
-  const Da3ErrorCode code = begin_pass(engine, items, &culprit);
-  if (code == DA3_OK || items.size() == 1) {
-    for (Request* item : items) finish(engine, *item, code, uint32_t(items.size()));
-    return;
-  }
-  if (code == DA3_ERROR_NO_MEMORY) {
-    const std::string text = "Out of memory with " + std::to_string(items.size()) + " items; from now on " +
-                             std::to_string(items.size() / 2) + ".";
-    warn(items, code, text.c_str());
-  }
-  const size_t middle = (begin + end + 1) / 2;
-  run_pass(engine, begin, middle);
-  run_pass(engine, middle, end);
-}
-
-void work(Core* engine) {
-  Global& g = global();
-  std::unique_lock lock(g.mutex);
-  while (true) {
-    g.changed.wait(lock, [&] { return engine->stopping || may_start(*engine); });
-    if (engine->stopping && engine->pending.empty()) return;
-    if (engine->stopping) {
-      engine->running.push_back(std::move(engine->pending.front()));
-      engine->pending.pop_front();
-    } else {
-      if (const int delay = engine->number("delay-ms", 0)) {
-        g.changed.wait_for(lock, std::chrono::milliseconds(delay),
-                           [&] { return engine->stopping || engine->pending.empty(); });
-        if (engine->stopping || engine->pending.empty()) continue;
-      }
-      form_batch(*engine);
-    }
-    const bool stopping = engine->stopping;
-    lock.unlock();
-    if (stopping) {
-      for (const auto& item : engine->running) finish(*engine, *item, DA3_ERROR_CANCELLED, 0);
-    } else {
-      run_pass(*engine, 0, engine->running.size());
-    }
-    lock.lock();
-    engine->running.clear();
-    g.changed.notify_all();
-  }
-}
-
-// ---- the real engine's queue and worker
-// ---------------------------------------------------------------------------------------------------
-
-// The end of a request that was in the queue.
-void on_former_done(void* user, Da3Result* result, const Da3Error* error) {
-  const std::unique_ptr<Request> item(static_cast<Request*>(user));
-  const Former& former = *item->reference->core->former;
-  uint8_t rgb[3];  // the pixels are gone afterwards
-  std::copy_n(item->views.front().rgb, 3, rgb);
-  tell(*item, result, error);
-  if (former.in_test_time)
-    test_time().ended(rgb, error ? error->code : DA3_OK, former.thread.load() == std::this_thread::get_id());
-}
-
-// What a pass of so many items takes.
-void spend_time(const Core& engine, size_t items) {
-  if (engine.former->in_test_time) {
-    test_time().spend(int64_t(1000) *
-                      (engine.number("base-us", 0) + engine.number("item-us", 1000) * int64_t(items)));
-  } else if (const int delay = engine.number("delay-ms", 0)) {
-    Global& g = global();
-    std::unique_lock lock(g.mutex);
-    g.changed.wait_for(lock, std::chrono::milliseconds(delay), [&] { return engine.stopping; });
-  }
-}
-
-std::vector<Da3Result*> run_former_pass(Core& engine, const std::vector<da3::Item>& items) {
-  const int64_t started = engine.former->worker->queue().now();
-  std::vector<Da3Result*> results;
-  if (!items.front().user) {  // a measurement
-    spend_time(engine, items.size());
-    for (size_t i = 0; i < items.size(); ++i) results.push_back(new_result());
-    return results;
-  }
-  std::vector<Request*> requests;
-  for (const da3::Item& item : items) requests.push_back(static_cast<Request*>(item.user));
-  int culprit = 0;
-  const Da3ErrorCode code = begin_pass(engine, requests, &culprit);
-  if (code != DA3_OK) throw da3::EngineError(code, error_text(code, culprit), "stub");
-  spend_time(engine, items.size());
-  for (size_t i = 0; i < items.size(); ++i) {
-    const Request& request = *requests[i];
-    if (engine.hits("no-result-at", request)) {
-      results.push_back(nullptr);
-      continue;
-    }
-    Da3Result* result = compute(engine, request, uint32_t(items.size()));
-    result->data.queued_ns = started - items[i].submitted;
-    result->data.inference_ns = engine.former->worker->queue().now() - started;
-    if (engine.hits("fail-at", request)) result->failure = error_text(DA3_ERROR_FAILED, request.number);
-    results.push_back(result);
-  }
-  return results;
-}
-
-void stub_result_unref(Da3Result* result);
-
-void start_former(Core& engine) {
-  engine.former = std::make_unique<Former>();
-  Former& former = *engine.former;
-  former.in_test_time = engine.number("test-time", 0) != 0;
-  da3::BatchWorker::Parts parts;
-  std::promise<void> may_run;  // not before `worker` is there
-  parts.thread_started = [&former, ready = may_run.get_future().share()] {
-    ready.wait();
-    former.thread = std::this_thread::get_id();
-  };
-  parts.run = [&engine](const std::vector<da3::Item>& items, uint64_t*) {
-    return run_former_pass(engine, items);
-  };
-  parts.release = [](Da3Result* result) {
-    if (result) stub_result_unref(result);
-  };
-  parts.failure = [](const Da3Result* result) { return result ? result->failure : std::string(); };
-  former.worker = std::make_unique<da3::BatchWorker>(
-      std::move(parts), engine.info.max_batch,
-      former.in_test_time ? static_cast<da3::Clock&>(test_time()) : da3::Clock::real());
-  if (engine.number("block", 0)) {
-    former.worker->queue().add_task([&engine] {
-      Global& g = global();
-      std::unique_lock lock(g.mutex);
-      g.changed.wait(lock, [&] { return engine.stopping || g.passes != 0; });
-    });
-  }
-  may_run.set_value();
-}
-
-void cancel_former_items(std::vector<da3::Item> items) {
-  for (da3::Item& item : items)
-    da3::deliver(item, DA3_ERROR_CANCELLED, error_text(DA3_ERROR_CANCELLED, 0), "stub");
-}
-
-void submit_to_former(Da3Engine& reference, std::unique_ptr<Request> request) {
-  const Former& former = *reference.core->former;
-  const Da3Request& r = request->request;
-  da3::Item item;
-  item.client = &reference.client;
-  item.stream = r.stream;
-  item.views = request->views;
-  item.width = r.width;
-  item.height = r.height;
-  item.outputs = r.outputs | DA3_OUTPUT_DEPTH;
-  item.ref_view_strategy = r.ref_view_strategy;
-  item.use_ray_pose = r.use_ray_pose != 0;
-  item.max_batch = reference.client.max_batch;
-  item.droppable = (r.flags & DA3_REQUEST_DROP_EXPIRED) != 0;
-  if (r.deadline_ns > 0) {
-    item.deadline = r.deadline_ns;
-    // The same time from now.
-    if (former.in_test_time) item.deadline += test_time().now() - da3::Clock::real().now();
-  }
-  item.done = on_former_done;
-  item.user = request.release();
-  reference.client.begin(item.stream);
-  const da3::testing::StubTime::Submitting submitting(former.in_test_time ? &test_time() : nullptr);
-  former.worker->queue().push(std::move(item));
-}
-
-da3::Item item_like(const Da3Engine& reference, const Da3Shape& shape) {
-  da3::Item item;
-  item.client = &reference.client;
-  item.views.resize(shape.n_views);
-  item.width = shape.width;
-  item.height = shape.height;
-  item.outputs = shape.outputs | DA3_OUTPUT_DEPTH;
-  item.use_ray_pose = shape.use_ray_pose != 0;
-  item.max_batch = reference.client.max_batch;
-  return item;
-}
-
-// ---- the API
-// ------------------------------------------------------------------------------------------------------
 
 const char* stub_runtime() {
   return "stub";
@@ -596,12 +92,6 @@ Core* new_engine(const Da3EngineConfig& config, const std::string& key, const Op
     engine->worker = std::thread(work, engine);
   }
   return engine;
-}
-
-// Callers of an older engine.h have no such field.
-bool asks_to_stop(const Da3EngineConfig& config) {
-  constexpr size_t kSize = offsetof(Da3EngineConfig, cancelled) + sizeof config.cancelled;
-  return config.struct_size >= kSize && config.cancelled && config.cancelled(config.user) != 0;
 }
 
 Da3Engine* new_reference(Core& core, const Da3EngineConfig& config) {
@@ -670,7 +160,16 @@ Da3Engine* stub_open(const Da3EngineConfig* config, Da3Error* error) {
 }
 
 // Requests of this reference that have not started end; then it waits for the running ones.
-void end_requests(Da3Engine* reference);
+void end_requests(Da3Engine* reference) {
+  const Former* former = reference->core->former.get();
+  if (!former) {
+    take_out(reference, nullptr, true, Running::wait);
+    return;
+  }
+  take_out_of_former(reference, nullptr, true);
+  reference->client.wait_all();
+  former->worker->queue().end_streams(&reference->client);
+}
 
 void stub_close(Da3Engine* reference) {
   Global& g = global();
@@ -742,51 +241,6 @@ int stub_submit(Da3Engine* reference, const Da3Request* request, Da3Error* error
   return DA3_OK;
 }
 
-// What becomes of running requests that are cancelled: they end as cancelled, or are waited for.
-enum class Running { mark, wait };
-
-// What waits of the reference, and of the stream if not of all, ends.
-void take_out(Da3Engine* reference, const void* stream, bool all, Running what_runs) {
-  Global& g = global();
-  Core* engine = reference->core;
-  const auto meant = [&](const auto& item) {
-    return item && item->reference == reference && (all || item->request.stream == stream);
-  };
-  std::vector<std::unique_ptr<Request>> dropped;
-  {
-    const std::lock_guard lock(g.mutex);
-    for (auto& item : engine->pending) {
-      if (meant(item)) dropped.push_back(std::move(item));
-    }
-    std::erase(engine->pending, nullptr);
-    for (auto& item : engine->running) {
-      if (what_runs == Running::mark && meant(item)) item->abandoned = true;
-    }
-    g.changed.notify_all();
-  }
-  for (auto& item : dropped) finish(*engine, *item, DA3_ERROR_CANCELLED, 0);
-  if (what_runs != Running::wait) return;
-  std::unique_lock lock(g.mutex);
-  g.changed.wait(lock, [&] { return std::none_of(engine->running.begin(), engine->running.end(), meant); });
-}
-
-void take_out_of_former(Da3Engine* reference, const void* stream, bool all) {
-  cancel_former_items(reference->core->former->worker->queue().remove([&](const da3::Item& item) {
-    return item.client == &reference->client && (all || item.stream == stream);
-  }));
-}
-
-void end_requests(Da3Engine* reference) {
-  const Former* former = reference->core->former.get();
-  if (!former) {
-    take_out(reference, nullptr, true, Running::wait);
-    return;
-  }
-  take_out_of_former(reference, nullptr, true);
-  reference->client.wait_all();
-  former->worker->queue().end_streams(&reference->client);
-}
-
 void stub_cancel_waiting(Da3Engine* reference, const void* stream) {
   if (const Former* former = reference->core->former.get()) {
     cancel_former_items(former->worker->queue().abandon(&reference->client, stream));
@@ -813,13 +267,6 @@ const Da3ResultData* stub_result_data(const Da3Result* result) {
 Da3Result* stub_result_ref(Da3Result* result) {
   ++result->refs;
   return result;
-}
-
-void stub_result_unref(Da3Result* result) {
-  if (--result->refs > 0) return;
-  delete result;
-  const std::lock_guard lock(global().mutex);
-  --global().counters.results_alive;
 }
 
 void stub_stream_begin(Da3Engine* reference, const void* stream, const Da3Stream* description) {
@@ -871,18 +318,6 @@ void stub_shape_stats(const Da3Engine* reference, const Da3Shape* shape, Da3Shap
   out->single_ns = core.single_ns;
 }
 
-int warm_up_former(Da3Engine& reference, const Da3Shape& shape, Da3Error* error) {
-  const Core& core = *reference.core;
-  const uint32_t stops = reference.client.warm_up_stops;
-  const uint32_t most = shape.max_batch > 0 ? shape.max_batch : core.info.max_batch;
-  const auto unwanted = [&] {
-    return reference.client.warm_up_stops != stops || asks_to_stop(reference.config);
-  };
-  const bool complete =
-      core.former->worker->warm_up(item_like(reference, shape), most, unwanted, [](double) {});
-  return complete ? DA3_OK : set_error(error, DA3_ERROR_CANCELLED, "The warm-up was stopped.");
-}
-
 int stub_warm_up(Da3Engine* reference, const Da3Shape* shape, Da3Error* error) {
   Core* engine = reference->core;
   Global& g = global();
@@ -926,93 +361,14 @@ void stub_error_clear(Da3Error* error) {
   *error = Da3Error{};
 }
 
-// ---- control
-// ------------------------------------------------------------------------------------------------------
-
-void control_reset() {
-  Global& g = global();
-  const std::lock_guard lock(g.mutex);
-  const Da3StubCounters old = g.counters;
-  g.counters = Da3StubCounters{};
-  g.counters.engines_alive = old.engines_alive;
-  g.counters.results_alive = old.results_alive;
-  g.passes = g.open_passes = g.opening = g.to_expire = g.slow_passes = 0;
-  test_time().reset();
-}
-
-void control_counters(Da3StubCounters* out) {
-  const std::lock_guard lock(global().mutex);
-  *out = global().counters;
-  out->streams = int(global().streams.size());
-}
-
-void control_release(int requests) {
-  Global& g = global();
-  const std::lock_guard lock(g.mutex);
-  g.passes = requests < 0 ? -1 : g.passes + requests;
-  g.changed.notify_all();
-}
-
-void control_wait_submitted(int requests) {
-  Global& g = global();
-  std::unique_lock lock(g.mutex);
-  g.changed.wait(lock, [&] { return g.counters.submitted >= requests; });
-}
-
-void control_wait_finished(int requests) {
-  Global& g = global();
-  std::unique_lock lock(g.mutex);
-  g.changed.wait(lock, [&] { return g.counters.finished >= requests; });
-}
-
-void control_release_opens(int models) {
-  Global& g = global();
-  const std::lock_guard lock(g.mutex);
-  g.open_passes = models < 0 ? -1 : g.open_passes + models;
-  g.changed.notify_all();
-}
-
-void control_wait_opening(int models) {
-  Global& g = global();
-  std::unique_lock lock(g.mutex);
-  g.changed.wait(lock, [&] { return g.opening >= models; });
-}
-
-void control_expire(int requests) {
-  const std::lock_guard lock(global().mutex);
-  global().to_expire = requests;
-}
-
-void control_wait_slow(int passes) {
-  Global& g = global();
-  std::unique_lock lock(g.mutex);
-  g.changed.wait(lock, [&] { return g.counters.slow_passes >= passes; });
-}
-
-void control_finish_slow(int passes) {
-  Global& g = global();
-  const std::lock_guard lock(g.mutex);
-  g.slow_passes = passes < 0 ? -1 : g.slow_passes + passes;
-  g.changed.notify_all();
-}
-
-void control_set_time(int64_t ns) {
-  test_time().set(ns);
-}
-
-void control_look(int idle_counts, Da3StubState* out) {
-  test_time().look(idle_counts != 0, out);
-}
-
-void control_proceed() {
-  test_time().proceed();
-}
-
 }  // namespace
+
+}  // namespace da3::stub
 
 extern "C" {
 
 const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
+  using namespace da3::stub;
   static const Da3EngineApi api = {
       DA3_ENGINE_ABI,    sizeof(Da3EngineApi), stub_runtime,      stub_open,         stub_close,
       stub_info,         stub_submit,          stub_cancel,       stub_result_data,  stub_result_ref,
@@ -1020,14 +376,5 @@ const Da3EngineApi* da3_engine_get_api(uint32_t abi) {
       stub_stats,        stub_shape_stats,     stub_warm_up,      stub_warm_up_stop, stub_cancel_waiting,
   };
   return abi == DA3_ENGINE_ABI ? &api : nullptr;
-}
-
-__attribute__((visibility("default"))) const Da3StubControl* da3_stub_get_control(void) {
-  static const Da3StubControl control = {control_reset,          control_counters,      control_release,
-                                         control_wait_submitted, control_wait_finished, control_release_opens,
-                                         control_wait_opening,   control_expire,        control_wait_slow,
-                                         control_finish_slow,    control_set_time,      control_look,
-                                         control_proceed};
-  return &control;
 }
 }
