@@ -65,7 +65,7 @@ void write_outputs(const Options& options, const Report& report, const std::vect
 bool for_batching_alone(const std::vector<std::string>& arguments) {
   if (arguments.empty() || arguments[0] != "batching") return false;
   return std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) {
-    return a == "--images" || a == "--batches" || a == "--rounds" || a == "--help";
+    return a == "--images" || a == "--load" || a == "--batches" || a == "--rounds" || a == "--help";
   });
 }
 

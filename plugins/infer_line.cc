@@ -111,7 +111,7 @@ guint InferStream::most_in_flight() const {
 }
 
 guint InferStream::limit() const {
-  return requests_in_flight(budget(), completions_.per_second(), most_in_flight());
+  return requests_in_flight(budget(), completions_.per_second(), share_, most_in_flight());
 }
 
 // Unfinished requests that the engine may see of this stream: it waits for one more only if that can come.
@@ -232,6 +232,7 @@ void InferStream::take_up(const Workload& workload) {
   completions_.clear();
   passes_.clear();
   told_ns_ = forward_ns_ = 0;
+  share_ = 0;
 }
 
 void InferStream::estimate_forward() {
@@ -255,6 +256,7 @@ void InferStream::ask_for_cost(Lock& lock, Engine& engine, const InferGroup& gro
   // Room for batches larger than the ones so far: else the engine would never see whether they gain.
   cap_ = stats.batch_cap > 0 ? std::min(most, 2 * stats.batch_cap) : most;
   told_ns_ = stats.single_ns;
+  share_ = stats.streams > 1 ? stats.items_per_second / stats.streams : 0;
   estimate_forward();
 }
 

@@ -146,10 +146,10 @@ gint64 age_budget(GstClockTime max_latency, gint64 forward_ns) {
   return std::max<gint64>(100 * GST_MSECOND, 3 * forward_ns);
 }
 
-guint requests_in_flight(gint64 budget_ns, double per_second, guint most) {
+guint requests_in_flight(gint64 budget_ns, double own, double share, guint most) {
   most = std::max(2u, most);
-  if (per_second <= 0) return 2;
-  const double within = std::floor(per_second * double(budget_ns) / 1e9) - 1;  // one waits in the line
+  const double budget = double(budget_ns) / 1e9;
+  const double within = share > 0 ? std::ceil(std::max(own, share) * budget) : std::floor(own * budget) - 1;
   return guint(std::clamp(within, 2.0, double(most)));
 }
 

@@ -124,7 +124,11 @@ class QosGate {
 gint64 age_budget(GstClockTime max_latency, gint64 forward_ns);
 
 // How many requests a live stream has with the engine at once: as many as can be served within the budget at
-// the rate seen so far (0: not known), between two (one runs, one waits) and `most`.
-guint requests_in_flight(gint64 budget_ns, double per_second, guint most);
+// the rate `own` seen so far (0: not known), between two (one runs, one waits) and `most`. `share`: an equal
+// share of what the engine can do, 0 when it serves no other stream. Alone, one of them waits in front of the
+// engine, where a newer frame can take its place. Beside others a stream that happened to be slower would so
+// get less room, and stay slower: then it is the share at least, rounded up, so that the engine has more than
+// it can serve in time when there is too much, and is the one who chooses.
+guint requests_in_flight(gint64 budget_ns, double own, double share, guint most);
 
 }  // namespace da3::plugin

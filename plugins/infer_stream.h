@@ -275,6 +275,7 @@ class InferStream {
   Workload workload_;
   Samples passes_;
   gint64 told_ns_ = 0, forward_ns_ = 0;
+  double share_ = 0;       // requests a second: an equal share of what the engine can do; 0: no other stream
   guint until_asked_ = 0;  // requests until the engine is asked again
   QosGate qos_;
   GstClockTime frame_duration_ = 0;    // by the caps

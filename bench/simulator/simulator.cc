@@ -133,13 +133,18 @@ void Simulation::arrive(uint32_t camera, int64_t now) {
   if (devices_[c.device]->running.empty()) ask(c.device, now);
 }
 
-// As requests_in_flight() of plugins/infer_policy.h: one runs and one waits at least, and at most what fills
-// two batches of the size that may be tried next. But rounded up: da3infer rounds down and takes one less,
-// see docs/batching.md for what that does.
+// As requests_in_flight() of plugins/infer_policy.h; at most what fills two batches of the size that may be
+// tried next.
 uint32_t Simulation::most_with_engine(const Camera& camera) {
-  CostModel& cost = devices_[camera.device]->scheduler.costs(1);
+  Scheduler& scheduler = devices_[camera.device]->scheduler;
+  CostModel& cost = scheduler.costs(1);
   const uint32_t cap = s_.fixed_batch ? s_.fixed_batch : std::min(cost.limit(), 2 * cost.known_cap());
-  const double within = std::ceil(camera.rate.per_second() * double(latency_) / 1e9);
+  const uint32_t known = s_.fixed_batch ? s_.fixed_batch : cost.known_cap();
+  const double all = cost.time(known) > 0 ? 1e9 * known / double(cost.time(known)) : 0;
+  const size_t streams = scheduler.streams();
+  const double own = camera.rate.per_second(), share = streams > 1 ? all / double(streams) : 0;
+  const double seconds = double(latency_) / 1e9;
+  const double within = share > 0 ? std::ceil(std::max(own, share) * seconds) : std::floor(own * seconds) - 1;
   return uint32_t(std::clamp(within, 2.0, std::max(2.0, 2.0 * cap)));
 }
 

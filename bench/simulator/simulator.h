@@ -5,8 +5,8 @@
 // numbers.
 //
 // A camera has its frames computed as `da3infer` behind a live source does (docs/live.md): a few requests
-// with the engine, as many as fit into max_latency at the rate seen, and one place in front of them, in which
-// a newer frame takes the place of an older one.
+// with the engine, as many as fit into max_latency at its own rate or an equal share of the device's, and one
+// place in front of them, in which a newer frame takes the place of an older one.
 #pragma once
 
 #include <cstdint>

@@ -26,6 +26,7 @@ std::vector<std::string> arguments_of(const Options& o, const std::string& json)
   if (!o.precisions.empty()) out.insert(out.end(), {"--precision", o.precisions.front()});
   if (!o.threads.empty()) out.insert(out.end(), {"--threads", std::to_string(o.threads.front())});
   if (o.runs > 0) out.insert(out.end(), {"--rounds", std::to_string(o.runs)});
+  if (o.warm_up >= 0) out.insert(out.end(), {"--warm-up", std::to_string(o.warm_up)});
   out.insert(out.end(), {"--device", o.device, "--json", json});
   return out;
 }

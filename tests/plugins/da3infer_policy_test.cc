@@ -200,12 +200,19 @@ GST_START_TEST(budgets) {
 GST_END_TEST
 
 GST_START_TEST(requests_with_the_engine) {
-  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 0, 8)), 2);   // not known yet
-  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 50, 8)), 4);  // 50/s for 0.1 s, less one
-  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 1, 8)), 2);   // one runs, one waits
-  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 1e9, 8)), 8);
-  fail_unless_equals_int(int(requests_in_flight(G_MAXINT64, 1e9, 8)), 8);
-  fail_unless_equals_int(int(requests_in_flight(0, 100, 1)), 2);
+  // Alone: one waits in front of the engine.
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 0, 0, 8)), 2);   // not known yet
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 50, 0, 8)), 4);  // 50/s for 0.1 s, less one
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 1, 0, 8)), 2);   // one runs, one waits
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 1e9, 0, 8)), 8);
+  fail_unless_equals_int(int(requests_in_flight(G_MAXINT64, 1e9, 0, 8)), 8);
+  fail_unless_equals_int(int(requests_in_flight(0, 100, 0, 1)), 2);
+  // Beside others: an equal share at least, rounded up.
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 0, 41, 8)), 5);
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 12, 41, 8)), 5);
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 61, 41, 8)), 7);
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 5, 5, 8)), 2);
+  fail_unless_equals_int(int(requests_in_flight(100 * kMs, 5, 1e9, 8)), 8);
 }
 GST_END_TEST
 
