@@ -181,7 +181,7 @@ GST_END_TEST
 
 GST_START_TEST(engine_module_of_another_abi) {
   g_setenv("DA3_ENGINE_PATH", g_getenv("DA3_WRONG_ABI_ENGINE"), TRUE);
-  assert_does_not_open("model=stub:", GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT, "");
+  assert_does_not_open("model=stub:", GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT, "is of another version");
 }
 GST_END_TEST
 
@@ -191,7 +191,7 @@ GST_START_TEST(engine_module_is_no_library) {
   fail_unless(file >= 0);
   std::ofstream(path) << "<html>not found</html>";
   g_setenv("DA3_ENGINE_PATH", path, TRUE);
-  assert_does_not_open("model=stub:", GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT, "");
+  assert_does_not_open("model=stub:", GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT, "cannot be loaded");
   g_unlink(path);
   g_close(file, nullptr);
   g_free(path);
