@@ -5,6 +5,8 @@
 // border only, as the elements do.
 #include "batching.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstdio>
@@ -258,6 +260,7 @@ void serve(Channel& channel, const Arguments& a, const std::string& model, uint3
                  {"device", info.device},
                  {"precision", da3::name_of(info.precision)},
                  {"attention", int(info.attention)},
+                 {"threads", at::get_num_threads()},
                  {"runtime", info.runtime},
                  {"peak_mb", peak_memory_mb()}});
   while (const auto request = channel.next()) {
@@ -278,7 +281,7 @@ void serve(Channel& channel, const Arguments& a, const std::string& model, uint3
                          {"cap", stats.batch_cap},
                          {"single_ms", double(stats.single_ns) / 1e6}});
       }
-      channel.reply({{"learned", state}});
+      channel.reply({{"learned", state}, {"peak_mb", peak_memory_mb()}});
     } catch (const std::exception& e) {
       channel.reply({{"error", e.what()}});
     }
@@ -403,12 +406,20 @@ void measure(Arguments a, const std::string& model, bool mixed, Row* rows) {
   print(a, all, turns, work.size(), mixed);
   for (size_t i = 0; i < all.size(); ++i) {
     const Row& info = all.back().ready;
-    Row row = {{"model", info.value("name", "")},          {"work", mixed ? "mixed" : "equal"},
-               {"size", Size{a.width, a.height}.text()},   {"batch", all[i].name},
-               {"precision", info.value("precision", "")}, {"images", work.size()}};
+    Row row = {{"model", info.value("name", "")},
+               {"work", mixed ? "mixed" : "equal"},
+               {"size", Size{a.width, a.height}.text()},
+               {"batch", all[i].name},
+               {"precision", info.value("precision", "")},
+               {"images", work.size()},
+               {"views", 1},
+               {"attention", da3::name_of(a.attention)},
+               {"threads", info.value("threads", 0)}};
     add_times(turns[i], &row);
-    if (row.contains("median_ms"))
+    if (row.contains("median_ms")) {
       row["images_per_s"] = 1000 * double(work.size()) / row["median_ms"].get<double>();
+      row["peak_rss_mb"] = all[i].worker->ask({{"do", "state"}}).at("peak_mb");
+    }
     if (const double over = ratio(turns.back(), turns[i]); over > 0) {
       row["learned_over_this"] = over;
       row["learned_over_this_p5"] = undisturbed_ratio(turns.back(), turns[i]);

@@ -126,6 +126,15 @@ ninja -C "$build" "${targets[@]}" >"$out/build.log" 2>&1 ||
   { grep -m 5 -A 5 -E 'error|FAILED' "$out/build.log" >&2; die "the build failed; the whole text is in $out/build.log"; }
 
 failed=0
+# An accuracy of each precision on the checkpoint that ships.
+check_accuracy() {
+  local program=$build/tests/accuracy/accuracy_test
+  ninja -C "$build" -n tests/accuracy/accuracy_test >/dev/null 2>&1 || return 0
+  say "accuracy of the checkpoint that ships"
+  ninja -C "$build" tests/accuracy/accuracy_test >>"$out/build.log" 2>&1 || return 1
+  DA3_TEST_DEVICE=$device DA3_SOURCE_ROOT=$root DA3_MODEL_PATH=$root/models \
+    DA3_ENGINE_PATH=$build/lib/engine/libda3engine.so "$program" >"$out/accuracy.txt" 2>&1
+}
 if [[ -x $build/tests/da3-parity ]]; then
   say "comparing with recorded results"
   if "$build/tests/da3-parity" --device "$device" "$root/tests/data/goldens" >"$out/parity.txt" 2>&1; then
@@ -138,6 +147,8 @@ else
   say "no da3-parity in this build (its test framework is missing): parity is not checked"
 fi
 
+check_accuracy || { failed=1; say "accuracy FAILED; see $out/accuracy.txt. Figures follow all the same."; }
+
 measure() {  # name of the table, then the words after da3-bench
   local name=$1
   shift
@@ -147,7 +158,8 @@ measure() {  # name of the table, then the words after da3-bench
     return
   fi
   say "$name"
-  if ! "$build/bench/da3-bench" "$@" --device "$device" ${DA3_QUICK:+--quick} --json "$out/$name.json" \
+  # One that began in time may run for a minute beyond it.
+  if ! timeout "$((limit + 60 - SECONDS))" "$build/bench/da3-bench" "$@" --device "$device" ${DA3_QUICK:+--quick} --json "$out/$name.json" \
     --markdown "$out/$name.md" --svg "$out" >"$out/$name.log" 2>&1; then
     failed=1
     say "$name FAILED: $(tail -n 1 "$out/$name.log")"

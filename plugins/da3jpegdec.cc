@@ -9,7 +9,12 @@
  * of the picture decoded at full size, but not by nothing. The smaller picture is the frame from then on,
  * which intrinsics and output-size=source refer to; it carries a view meta with the size of the whole one.
  *
- * With process-res=0 it always decodes at full size.
+ * With process-res=0 it always decodes at full size. Colours are those of the JPEG standard (BT.601, full
+ * range).
+ *
+ * A picture that is damaged or breaks off is left out with a warning; more than `max-errors` in a row (here
+ * 10 unless set), or a stream of which nothing can be decoded, is an error. Two fields in one buffer (some
+ * old capture cards) are refused.
  *
  * ## Example
  * |[
@@ -27,6 +32,7 @@
 
 #include "common/enums.h"
 #include "common/frame_output.h"
+#include "common/frame_resizer.h"
 #include "common/guard.h"
 #include "common/mapped_frame.h"
 #include "elements.h"
@@ -34,6 +40,7 @@
 #include "image/jpeg.h"
 #include "image/process_size.h"
 #include "jpeg_boundary.h"
+#include "preprocess_view.h"
 
 GST_DEBUG_CATEGORY_STATIC(da3jpegdec_debug);
 #define GST_CAT_DEFAULT da3jpegdec_debug
@@ -50,8 +57,7 @@ using da3::plugin::post_warning;
 namespace {
 
 constexpr guint kMaxProcessRes = 8192;
-constexpr int kMaxSide = 32767;           // GStreamer's caps, and OpenCV
-constexpr gint64 kMaxPixels = 1LL << 28;  // a header of a few bytes must not ask for all memory
+constexpr int kMaxSide = 32767;  // GStreamer's caps, and OpenCV
 constexpr gint kDamagedInARow = 10;
 
 enum Property { PROP_0, PROP_PROCESS_RES, PROP_PROCESS_RES_METHOD };
@@ -73,8 +79,13 @@ struct State {
   image::JpegDecoder decoder;
   JpegBoundary boundary;
   CodecState input, output;
+  bool parsed = false;  // by the caps
   gint64 decoded = 0, damaged = 0, pictures = 0;
-  gsize garbage = 0;  // bytes that belong to no picture
+  gsize garbage = 0;    // bytes that belong to no picture
+  bool failed = false;  // it has said so
+  // Of the picture at hand: as it was, and as it is decoded.
+  GstVideoInfo whole;
+  image::ProcessPlan plan;
 };
 
 // A frame's bytes, mapped as long as this object lives.
@@ -122,12 +133,24 @@ Settings settings_of(GstDa3JpegDec* self) {
   return settings;
 }
 
-// The size that is enough for what `settings` make of a picture of size `full`.
-image::Size enough(image::Size full, const Settings& settings) {
+// Of a picture of size `full`, as if it came as raw video.
+GstVideoInfo info_of(const State& s, image::Size full) {
+  GstVideoInfo info;
+  gst_video_info_set_format(&info, GST_VIDEO_FORMAT_RGB, guint(full.width), guint(full.height));
+  if (s.input && GST_VIDEO_INFO_PAR_N(&s.input->info) > 0 && GST_VIDEO_INFO_PAR_D(&s.input->info) > 0) {
+    GST_VIDEO_INFO_PAR_N(&info) = GST_VIDEO_INFO_PAR_N(&s.input->info);
+    GST_VIDEO_INFO_PAR_D(&info) = GST_VIDEO_INFO_PAR_D(&s.input->info);
+  }
+  return info;
+}
+
+// The size that is enough for what `settings` make of such a picture.
+image::Size enough(const GstVideoInfo& whole, const Settings& settings) {
+  const image::Size full = {GST_VIDEO_INFO_WIDTH(&whole), GST_VIDEO_INFO_HEIGHT(&whole)};
   if (settings.process_res == 0) return full;
   try {
-    return image::plan_process_size(full, int(settings.process_res), settings.method).boundary;
-  } catch (const std::invalid_argument&) {
+    return da3::plugin::plan_frame(whole, int(settings.process_res), settings.method).boundary;
+  } catch (const ElementError&) {
     return full;  // too long and thin for the network; who needs it for that will say so
   }
 }
@@ -141,9 +164,14 @@ GstFlowReturn set_output(GstDa3JpegDec* self, image::Size size) {
     return GST_FLOW_OK;
   s.output.reset(gst_video_decoder_set_output_state(decoder, GST_VIDEO_FORMAT_RGB, guint(size.width),
                                                     guint(size.height), s.input.get()));
+  // What the input's caps say about Y'CbCr and fields is not true of these.
+  GstVideoInfo& info = s.output->info;
+  gst_video_colorimetry_from_string(&info.colorimetry, GST_VIDEO_COLORIMETRY_SRGB);
+  info.chroma_site = GST_VIDEO_CHROMA_SITE_UNKNOWN;
+  info.interlace_mode = GST_VIDEO_INTERLACE_MODE_PROGRESSIVE;
   // Asked first: a refused CAPS event only shows when the picture is pushed, without a reason.
   GstPad* src = GST_VIDEO_DECODER_SRC_PAD(decoder);
-  const CapsPtr caps(gst_video_info_to_caps(&s.output->info));
+  const CapsPtr caps(gst_video_info_to_caps(&info));
   if (gst_pad_peer_query_accept_caps(src, caps.get()) && gst_video_decoder_negotiate(decoder))
     return GST_FLOW_OK;
   s.output.reset();
@@ -151,18 +179,33 @@ GstFlowReturn set_output(GstDa3JpegDec* self, image::Size size) {
   throw ElementError(GST_CORE_ERROR, GST_CORE_ERROR_NEGOTIATION, FrameOutput::refusal(src, caps.get()));
 }
 
-// Which part of the source the picture shows: all of it, in fewer pixels.
-void attach_view(GstBuffer* buffer, image::Size full, image::Size size, gint64 index) {
+// The frame shows the whole picture in fewer pixels. What is known of the whole one follows.
+void attach_views(const State& s, GstBuffer* in, GstBuffer* out) {
+  const image::Size full = s.plan.input;
   GstDa3View view;
+  bool any = false;
+  for (GstDa3Role role : {GST_DA3_ROLE_PREDICTION, GST_DA3_ROLE_TRUTH}) {
+    if (!in || !gst_buffer_get_da3_view_by_role(in, role, &view)) continue;
+    const gboolean processed = view.processed && s.plan.final == full;
+    da3::plugin::map_view(view, s.plan, full);
+    view.processed = processed;
+    any |= gst_buffer_add_da3_view(out, &view) != FALSE;
+  }
+  if (any) return;
   gst_da3_view_init(&view);
-  view.frame = index;
-  view.image_width = size.width;
-  view.image_height = size.height;
-  view.source_width = full.width;
-  view.source_height = full.height;
-  view.source_w = full.width;
-  view.source_h = full.height;
-  gst_buffer_add_da3_view(buffer, &view);
+  view.frame = s.pictures;
+  da3::plugin::map_view(view, s.plan, full);
+  view.processed = FALSE;  // its sides are no multiples of 14 as a rule
+  gst_buffer_add_da3_view(out, &view);
+}
+
+// Some capture cards send both fields of a frame as one picture after the other, each of half the height.
+void refuse_fields(const State& s, image::Size full) {
+  const GstVideoInfo& caps = s.input->info;
+  if (GST_VIDEO_INFO_WIDTH(&caps) != full.width || GST_VIDEO_INFO_HEIGHT(&caps) < 2 * full.height - 1) return;
+  throw image::JpegError("It has half the height of the caps (" + std::to_string(full.height) + " of " +
+                         std::to_string(GST_VIDEO_INFO_HEIGHT(&caps)) +
+                         " rows): two fields in a buffer are not supported; use jpegdec.");
 }
 
 // Throws JpegError if the picture cannot be used. On OK the frame has an output buffer.
@@ -170,30 +213,60 @@ GstFlowReturn decode(GstDa3JpegDec* self, GstVideoCodecFrame* frame) {
   State& s = *self->state;
   const MappedInput input(frame->input_buffer);
   const image::Size full = s.decoder.open(input.data(), input.size());
-  const image::Size size = s.decoder.scale_to(enough(full, settings_of(self)));
-  if (size.width > kMaxSide || size.height > kMaxSide || gint64(size.width) * size.height > kMaxPixels)
+  refuse_fields(s, full);
+  s.whole = info_of(s, full);
+  const image::Size size = s.decoder.scale_to(enough(s.whole, settings_of(self)));
+  if (size.width > kMaxSide || size.height > kMaxSide)
     throw image::JpegError("A JPEG picture of " + text_of(full) + " pixels is too large.");
-  GstFlowReturn flow = set_output(self, size);
-  if (flow == GST_FLOW_OK) flow = gst_video_decoder_allocate_output_frame(GST_VIDEO_DECODER(self), frame);
-  if (flow != GST_FLOW_OK) return flow;
+  s.plan = image::ProcessPlan{full, size, size};
+  const GstFlowReturn negotiated = set_output(self, size);
+  if (negotiated != GST_FLOW_OK) return negotiated;
+  const GstFlowReturn allocated = gst_video_decoder_allocate_output_frame(GST_VIDEO_DECODER(self), frame);
+  if (allocated == GST_FLOW_ERROR)
+    throw ElementError(GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
+                       "No memory for a picture of " + text_of(size) + " pixels.");
+  if (allocated != GST_FLOW_OK) return allocated;
   {
     MappedFrame output(frame->output_buffer, s.output->info, GST_MAP_WRITE);
     s.decoder.decode(static_cast<uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(output.get(), 0)),
                      size_t(GST_VIDEO_FRAME_PLANE_STRIDE(output.get(), 0)));
   }
-  attach_view(frame->output_buffer, full, size, s.pictures);
+  attach_views(s, frame->input_buffer, frame->output_buffer);
   return GST_FLOW_OK;
+}
+
+// Where in the picture something is follows its size; views are attach_views()'.
+gboolean transform_meta(GstVideoDecoder* decoder, GstVideoCodecFrame* frame, GstMeta* meta) {
+  const State& s = *cast(decoder)->state;
+  const GstMetaInfo* info = meta->info;
+  if (g_strcmp0(g_type_name(info->type), GST_DA3_VIEW_META_NAME) == 0) return FALSE;
+  const bool of_size =
+      gst_meta_api_type_has_tag(info->api, g_quark_from_string(GST_META_TAG_VIDEO_SIZE_STR)) ||
+      gst_meta_api_type_has_tag(info->api, g_quark_from_string(GST_META_TAG_VIDEO_ORIENTATION_STR));
+  if (!of_size)
+    return GST_VIDEO_DECODER_CLASS(gst_da3_jpeg_dec_parent_class)->transform_meta(decoder, frame, meta);
+  if (!info->transform_func || !frame->output_buffer || !s.output) return FALSE;
+  GstVideoInfo whole = s.whole, reduced = s.output->info;
+  GstVideoMetaTransform scale = {&whole, &reduced};
+  info->transform_func(frame->output_buffer, meta, frame->input_buffer,
+                       gst_video_meta_transform_scale_get_quark(), &scale);
+  return FALSE;
 }
 
 // A picture that is left out: a warning for each, an error when too many come together (max-errors).
 GstFlowReturn leave_out(GstDa3JpegDec* self, GstVideoCodecFrame* frame, const image::JpegError& error) {
   State& s = *self->state;
   ++s.damaged;
-  const std::string text = "Picture " + std::to_string(s.pictures) + " is left out. " + error.what();
-  post_warning(GST_ELEMENT_CAST(self), GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE, text);
+  const std::string which = "picture " + std::to_string(s.pictures);
+  post_warning(GST_ELEMENT_CAST(self), GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE,
+               "P" + which.substr(1) + " is left out. " + error.what());
   gst_video_decoder_drop_frame(GST_VIDEO_DECODER(self), frame);
   GstFlowReturn flow = GST_FLOW_OK;
+  const std::string text =
+      "More JPEG pictures in a row cannot be decoded than max-errors allows; the last is " + which + ". " +
+      error.what();
   GST_VIDEO_DECODER_ERROR(self, 1, STREAM, DECODE, ("%s", text.c_str()), (nullptr), flow);
+  s.failed = s.failed || flow != GST_FLOW_OK;
   return flow;
 }
 
@@ -215,6 +288,7 @@ GstFlowReturn handle_frame(GstVideoDecoder* decoder, GstVideoCodecFrame* frame) 
     ++s.pictures;
     return flow;
   } catch (...) {
+    s.failed = true;
     da3::plugin::post_error(GST_ELEMENT_CAST(self), std::current_exception());
     gst_video_decoder_release_frame(decoder, frame);
     return GST_FLOW_ERROR;
@@ -252,18 +326,41 @@ gboolean set_format(GstVideoDecoder* decoder, GstVideoCodecState* input) {
   State& s = *cast(decoder)->state;
   s.input.reset(gst_video_codec_state_ref(input));
   s.output.reset();  // frame rate and pixel aspect ratio come from the input
-  // Who says how many pictures there are in a second sends one in each buffer.
-  const GstStructure* caps = gst_caps_get_structure(input->caps, 0);
   gboolean parsed = FALSE;
-  gst_structure_get_boolean(caps, "parsed", &parsed);
-  gst_video_decoder_set_packetized(decoder, parsed || gst_structure_has_field(caps, "framerate"));
+  gst_structure_get_boolean(gst_caps_get_structure(input->caps, 0), "parsed", &parsed);
+  s.parsed = parsed;
   return TRUE;
+}
+
+// Whoever knows times sends one picture in each buffer; a file that is read in blocks is searched for them.
+gboolean sink_event(GstVideoDecoder* decoder, GstEvent* event) {
+  const bool segment = GST_EVENT_TYPE(event) == GST_EVENT_SEGMENT;
+  if (segment) {
+    const GstSegment* given = nullptr;
+    gst_event_parse_segment(event, &given);
+    gst_video_decoder_set_packetized(decoder,
+                                     cast(decoder)->state->parsed || given->format == GST_FORMAT_TIME);
+  }
+  return GST_VIDEO_DECODER_CLASS(gst_da3_jpeg_dec_parent_class)->sink_event(decoder, event);
+}
+
+// Sizes behind it are no sizes of what comes in.
+GstCaps* getcaps(GstVideoDecoder* decoder, GstCaps* filter) {
+  const CapsPtr all(gst_pad_get_pad_template_caps(GST_VIDEO_DECODER_SINK_PAD(decoder)));
+  return filter ? gst_caps_intersect_full(filter, all.get(), GST_CAPS_INTERSECT_FIRST)
+                : gst_caps_ref(all.get());
+}
+
+// One picture in, one out: nothing is kept back.
+GstFlowReturn drain(GstVideoDecoder*) {
+  return GST_FLOW_OK;
 }
 
 // The end of the stream: one that gave nothing at all does not end in silence.
 GstFlowReturn finish(GstVideoDecoder* decoder) {
   return guard(decoder, GST_FLOW_ERROR, [&] {
-    const State& s = *cast(decoder)->state;
+    State& s = *cast(decoder)->state;
+    if (s.failed) return GST_FLOW_ERROR;
     if (s.decoded > 0 || (s.damaged == 0 && s.garbage == 0)) return GST_FLOW_OK;
     throw ElementError(
         GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE,
@@ -284,6 +381,7 @@ void forget(State& s) {
   s.output.reset();
   s.decoded = s.damaged = s.pictures = 0;
   s.garbage = 0;
+  s.parsed = s.failed = false;
 }
 
 gboolean start(GstVideoDecoder* decoder) {
@@ -387,6 +485,10 @@ static void gst_da3_jpeg_dec_class_init(GstDa3JpegDecClass* klass) {
   decoder->stop = stop;
   decoder->flush = flush;
   decoder->finish = finish;
+  decoder->drain = drain;
+  decoder->sink_event = sink_event;
+  decoder->getcaps = getcaps;
+  decoder->transform_meta = transform_meta;
   decoder->set_format = set_format;
   decoder->parse = parse;
   decoder->handle_frame = handle_frame;

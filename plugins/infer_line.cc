@@ -256,7 +256,8 @@ void InferStream::ask_for_cost(Lock& lock, Engine& engine, const InferGroup& gro
   // Room for batches larger than the ones so far: else the engine would never see whether they gain.
   cap_ = stats.batch_cap > 0 ? std::min(most, 2 * stats.batch_cap) : most;
   told_ns_ = stats.single_ns;
-  share_ = stats.streams > 1 ? stats.items_per_second / stats.streams : 0;
+  const guint streams = stats.streams + (registered_with_ == &engine ? 0 : 1);  // this one will be
+  share_ = streams > 1 ? stats.items_per_second / streams : 0;
   estimate_forward();
 }
 

@@ -69,10 +69,10 @@ void install_model(GObjectClass* klass, const ModelSettings& defaults) {
           0, kMaxBatch, 0, ready()));
   g_object_class_install_property(
       klass, PROP_INFER_MEMORY_FRACTION,
-      g_param_spec_double(
-          "memory-fraction", "Memory fraction",
-          "Part of the device's free memory that forward passes may take; batches stay within it", 0.01, 1,
-          defaults.memory_fraction, ready()));
+      g_param_spec_double("memory-fraction", "Memory fraction",
+                          "Part of the device's free memory that forward passes may take; batches stay "
+                          "within it. Of several elements on one model the least counts",
+                          0.01, 1, defaults.memory_fraction, ready()));
   g_object_class_install_property(
       klass, PROP_INFER_CACHE_TTL,
       g_param_spec_uint64(

@@ -6,6 +6,7 @@ namespace {
 
 // Second bytes of markers (ITU-T T.81, table B.1).
 constexpr guint8 kStartOfImage = 0xd8, kEndOfImage = 0xd9, kStartOfScan = 0xda, kTemporary = 0x01;
+constexpr gsize kMostBytes = gsize(256) << 20;  // of one picture
 constexpr guint8 kFirstRestart = 0xd0, kLastRestart = 0xd7;
 
 bool stands_alone(guint8 marker) {
@@ -40,16 +41,20 @@ JpegBoundary::Found JpegBoundary::find(GstAdapter* adapter) {
     const guint8 marker = bytes[1];
     if (bytes[0] != 0xff || marker == 0xff) {
       ++position_;  // between segments: fill bytes, or such that do not belong there
-    } else if (marker == 0 || stands_alone(marker) || marker == kStartOfImage) {
+    } else if (marker == 0 || stands_alone(marker)) {
       position_ += 2;
-    } else if (marker == kEndOfImage) {
-      const gsize size = position_ + 2;
+    } else if (marker == kEndOfImage || marker == kStartOfImage) {
+      const gsize size = marker == kEndOfImage ? position_ + 2 : position_;
       reset();
       return {0, size};
     } else {
       position_ += 2 + gsize(bytes[2] << 8 | bytes[3]);
       in_scan_ = marker == kStartOfScan;
     }
+  }
+  if (available > kMostBytes) {
+    reset();
+    return {0, available};
   }
   // An end of image may be the last two bytes of all.
   if (position_ + 2 <= available && position_ + 4 > available) {

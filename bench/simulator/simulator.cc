@@ -141,7 +141,7 @@ uint32_t Simulation::most_with_engine(const Camera& camera) {
   const uint32_t cap = s_.fixed_batch ? s_.fixed_batch : std::min(cost.limit(), 2 * cost.known_cap());
   const uint32_t known = s_.fixed_batch ? s_.fixed_batch : cost.known_cap();
   const double all = cost.time(known) > 0 ? 1e9 * known / double(cost.time(known)) : 0;
-  const size_t streams = scheduler.streams();
+  const size_t streams = scheduler.active_streams();
   const double own = camera.rate.per_second(), share = streams > 1 ? all / double(streams) : 0;
   const double seconds = double(latency_) / 1e9;
   const double within = share > 0 ? std::ceil(std::max(own, share) * seconds) : std::floor(own * seconds) - 1;

@@ -2,6 +2,7 @@
 //
 // Work `load`: from the call that opens a model until it is ready, and until the first result, as a program
 // that uses the engine's module sees it. Every opening but the cached one happens in a new process.
+#include <ATen/Parallel.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -163,7 +164,11 @@ void measure_model(Context& context, const std::string& name, const std::string&
   }
   run_in_turn(turns, context.plan(5, 120));
   for (size_t i = 0; i < turns.size(); ++i) {
-    Row row = {{"work", "load"}, {"model", name}, {"case", kKinds[i].name}, {"precision", in_force}};
+    Row row = {{"work", "load"},
+               {"model", name},
+               {"case", kKinds[i].name},
+               {"precision", in_force},
+               {"threads", at::get_num_threads()}};
     add_times(turns[i], &row);
     if (row.contains("median_ms")) {
       if (kKinds[i].reads()) row["gbytes_per_s"] = weight_bytes(files) / row["median_ms"].get<double>() / 1e6;

@@ -4,6 +4,7 @@
 // the same model in the same process, by turns, and with scenes of da3testsrc, which cost more than a test
 // picture; then how old frames are when they leave da3infer, live at four fifths of that rate; and how much
 // of a frame is copied on the way.
+#include <ATen/Parallel.h>
 #include <gst/gst.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "core/machine.h"
 #include "core/stats.h"
 #include "core/worker.h"
 #include "engine/api/engine_module.h"
@@ -179,6 +181,7 @@ class Alone {
 
   // In force.
   const char* precision() const { return name_of(engine_->info().precision); }
+  const char* attention() const { return name_of(engine_->info().attention); }
 
   // Frames a second between the first and the last result.
   double run(int frames) {
@@ -312,7 +315,13 @@ Row measure(const Setup& s, const RunPlan& plan) {
   } catch (const std::exception& e) {
     live["skipped"] = e.what();
   }
-  for (Row* row : {&engine, &whole, &live, &with_scenes}) (*row)["precision"] = alone.precision();
+  for (Row* row : {&engine, &whole, &live, &with_scenes}) {
+    (*row)["precision"] = alone.precision();
+    (*row)["attention"] = alone.attention();
+    (*row)["views"] = 1;
+    (*row)["threads"] = at::get_num_threads();
+    (*row)["peak_rss_mb"] = peak_memory_mb();  // of all cases together, they share the process
+  }
   return {{"rows", Row::array({engine, whole, live, scenes, with_scenes})}};
 }
 

@@ -20,9 +20,12 @@ class JpegError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Used by one thread at a time. Keeps libjpeg's state from picture to picture.
+// Used by one thread at a time.
 class JpegDecoder {
  public:
+  // What is larger is refused: a header of a few bytes must not take all memory.
+  static constexpr int64_t kMostPixels = int64_t(1) << 28;
+
   JpegDecoder();
   ~JpegDecoder();
   JpegDecoder(const JpegDecoder&) = delete;
@@ -36,8 +39,8 @@ class JpegDecoder {
   // eighths.)
   Size scale_to(Size least);
   // Writes rows of 3 bytes a pixel, `stride` bytes apart; at full size unless scale_to() said otherwise.
-  // Throws JpegError, also for pictures that end too early or whose data are damaged; what was written until
-  // then means nothing.
+  // Throws JpegError, also for pictures that break off or whose data are damaged; what was written until then
+  // means nothing. That nothing but the end marker is missing, as some cameras have it, is no damage.
   void decode(uint8_t* rgb, size_t stride);
 
  private:

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <string>
 #include <utility>
 
 #include "bounds.h"
@@ -133,7 +134,9 @@ const Wrong kCoarse = {"a third of an octave a step", [](Case& c) {
                          for (float& d : c.answer.depth) d = std::exp2(std::round(std::log2(d) * 3) / 3);
                        }};
 
-void check_precision(const char* name, Da3Precision precision, double depth, double abs_rel) {
+void check_precision(const char* name, Da3Precision precision, double depth, double abs_rel,
+                     Da3PerformanceMode mode = DA3_PERFORMANCE_BALANCED) {
+  constexpr Da3RefViewStrategy kReference = Question().reference;
   for (const int views : {1, 4}) {
     CAPTURE(views);
     const Cases& exact = shipped(views);
@@ -145,9 +148,10 @@ void check_precision(const char* name, Da3Precision precision, double depth, dou
                     name, difference, depth, worse, abs_rel);
       return Verdict{difference <= depth && worse <= abs_rel, figures};
     };
-    check(answers({views, precision}), near_fp32, {kCoarse});
+    check(answers({views, precision, kReference, mode}), near_fp32, {kCoarse});
   }
-  const double turned = rotation_error(answers({4, precision})) - rotation_error(shipped(4));
+  const double turned =
+      rotation_error(answers({4, precision, kReference, mode})) - rotation_error(shipped(4));
   std::printf("%s: rotation %+.4f degrees\n", name, turned);
   CHECK(turned <= 0.1 * kRotationDegrees);
 }
@@ -266,6 +270,10 @@ TEST_CASE("accuracy: the checkpoint in int8") {
   check_precision("int8", DA3_PRECISION_INT8, kInt8Depth, kInt8AbsRel);
 }
 
+TEST_CASE("accuracy: the checkpoint in tf32") {
+  check_precision("tf32", DA3_PRECISION_FP32, kTf32Depth, kTf32AbsRel, DA3_PERFORMANCE_MAX);
+}
+
 // Leaves out, as skipped, what cannot be tested here, and says why.
 int main(int argc, char** argv) {
   doctest::Context context(argc, argv);
@@ -286,6 +294,11 @@ int main(int argc, char** argv) {
       std::printf("%s\n", e.what());
       context.addFilter("test-case-exclude", tests);
     }
+  }
+  if (std::string(open_shipped(DA3_PRECISION_FP32, DA3_PERFORMANCE_MAX)->info().plan).find("TF32") ==
+      std::string::npos) {
+    std::printf("There is no TF32 on this device.\n");
+    context.addFilter("test-case-exclude", "*in tf32");
   }
   return context.run();
 }

@@ -34,6 +34,9 @@ constexpr double kFovOneView = 0.035;
 constexpr double kFovOfConstant = 0.35;
 constexpr double kFovFourViews = 0.08;
 // Other precisions against fp32: median relative difference of depth, and how much worse AbsRel may be.
+// TF32: what performance-mode=max does with fp32 on CUDA; 10 bits of mantissa, as fp16.
+constexpr double kTf32Depth = 0.004;
+constexpr double kTf32AbsRel = 0.002;
 constexpr double kBf16Depth = 0.004;
 constexpr double kBf16AbsRel = 0.002;
 constexpr double kFp16Depth = 0.004;

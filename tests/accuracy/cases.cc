@@ -120,13 +120,14 @@ const Cases& true_answers(int views) {
   return cases;
 }
 
-std::unique_ptr<Engine> open_shipped(Da3Precision precision) {
+std::unique_ptr<Engine> open_shipped(Da3Precision precision, Da3PerformanceMode mode) {
   Da3EngineConfig config{};
   config.struct_size = sizeof config;
   config.model = "da3-demo";
   const char* device = std::getenv("DA3_TEST_DEVICE");
   config.device = device ? device : "cpu";
   config.precision = precision;
+  config.performance_mode = mode;
   return EngineModule::instance().open(config);
 }
 
@@ -134,7 +135,7 @@ const Cases& answers(const Question& question) {
   static std::map<Question, Cases> known;
   Cases& cases = known[question];
   if (cases.empty()) {
-    const auto engine = open_shipped(question.precision);
+    const auto engine = open_shipped(question.precision, question.mode);
     Cases made;
     for (const train::ViewSet& set : scenes(question.views))
       made.push_back({set, ask(*engine, set, question.reference)});

@@ -44,11 +44,13 @@ struct Question {
   int views = 1;
   Da3Precision precision = DA3_PRECISION_FP32;
   Da3RefViewStrategy reference = DA3_REF_VIEW_SADDLE_BALANCED;  // what the elements ask for
+  Da3PerformanceMode mode = DA3_PERFORMANCE_BALANCED;
   auto operator<=>(const Question&) const = default;
 };
 const Cases& answers(const Question& question);
 
-// The checkpoint that ships, by its name, on the CPU. Throws EngineError.
-std::unique_ptr<Engine> open_shipped(Da3Precision precision);
+// The checkpoint that ships, by its name, on the CPU or on $DA3_TEST_DEVICE. Throws EngineError.
+std::unique_ptr<Engine> open_shipped(Da3Precision precision,
+                                     Da3PerformanceMode mode = DA3_PERFORMANCE_BALANCED);
 
 }  // namespace da3::test

@@ -189,7 +189,17 @@ TEST_SUITE("open") {
     CHECK(plan.find(std::string("attention ") + name_of(info.attention)) != std::string::npos);
     CHECK(plan.find(native ? " ms" : "the only one") != std::string::npos);
     // Measured once: the second gets the same engine, whatever a second measurement would have said.
-    CHECK(EngineModule::instance().open(config)->info().plan == info.plan);
+    CHECK(EngineModule::instance().open(config)->info().plan == plan);
+    // Who asked for what the first one was given shares its engine, and is told what is true of his own wish.
+    config.precision = info.precision;
+    config.max_batch = 3;
+    const auto wished = EngineModule::instance().open(config);
+    CHECK(wished->stats().users == 2);
+    const std::string other = wished->info().plan;
+    CHECK(other.find(std::string("precision ") + name_of(info.precision) + " (as asked)") !=
+          std::string::npos);
+    CHECK(other.find("max-batch 3 (as asked)") != std::string::npos);
+    CHECK(std::string(engine->info().plan) == plan);
   }
 
   TEST_CASE("performance modes") {

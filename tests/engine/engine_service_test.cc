@@ -281,6 +281,32 @@ TEST_SUITE("statistics") {
     CHECK(engine->shape_stats(shape_of(140, 140)).measured == 0);
   }
 
+  TEST_CASE("the memory for passes is by the least fraction of those who use the engine") {
+    const auto with = [](float fraction) {
+      Da3EngineConfig config = config_of(Models::any_view());
+      config.memory_fraction = fraction;
+      return EngineModule::instance().open(config);
+    };
+    const auto part = [](Engine& engine) {
+      // The free memory is looked at before a pass.
+      Ticket ticket;
+      ticket.submit(engine, Pictures(1, 1).request());
+      CHECK(ticket.code() == DA3_OK);
+      const Da3EngineStats s = engine.stats();
+      return double(s.memory_budget) / double(s.memory_free);
+    };
+    const auto large = with(0.8f);
+    const double most = part(*large);
+    {
+      const auto small = with(0.2f);
+      CHECK(part(*large) < 0.4 * most);
+      CHECK(part(*small) < 0.4 * most);
+      const auto middle = with(0.6f);  // who comes last does not decide
+      CHECK(part(*middle) < 0.4 * most);
+    }
+    CHECK(part(*large) > 0.7 * most);
+  }
+
   TEST_CASE("of an older caller are not written beyond its structure") {
     const auto engine = open(Models::any_view());
     Da3EngineStats s{};

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "engine/api/engine_error.h"
 
@@ -126,6 +127,43 @@ TEST_CASE("policy: the modes differ in real settings") {
   CHECK(make_policy(DA3_PERFORMANCE_MAX, cuda(90)).head_pixels >
         make_policy(DA3_PERFORMANCE_BALANCED, cuda(90)).head_pixels);
   for (const Policy& p : {minimal, balanced, most}) CHECK(p.head_pixels == 0);
+}
+
+TEST_CASE("policy: what is less accurate has to be faster by the least gain") {
+  const double never = std::numeric_limits<double>::infinity();
+  CHECK(first_worth_taking({10}, 0.05) == 0);
+  CHECK(first_worth_taking({10, 9.6}, 0.05) == 0);
+  CHECK(first_worth_taking({10, 9.4}, 0.05) == 1);
+  CHECK(first_worth_taking({10, 9.6}, 0.02) == 1);
+  CHECK(first_worth_taking({10, 9.4, 9.2}, 0.05) == 1);
+  CHECK(first_worth_taking({10, 9.4, 8.8}, 0.05) == 2);
+  CHECK(first_worth_taking({10, 12, 20}, 0.05) == 0);
+  CHECK(first_worth_taking({10, never}, 0.05) == 0);
+  CHECK(first_worth_taking({never, 10}, 0.05) == 1);
+  CHECK(first_worth_taking({never, never}, 0.05) == 0);
+}
+
+TEST_CASE("policy: images through a head at once on a GPU, by the mode") {
+  const Policy minimal = make_policy(DA3_PERFORMANCE_MINIMAL, cuda(90)),
+               balanced = make_policy(DA3_PERFORMANCE_BALANCED, cuda(90)),
+               most = make_policy(DA3_PERFORMANCE_MAX, cuda(90));
+  CHECK(images_at_once(minimal, 140, 140) == 1);
+  CHECK(images_at_once(balanced, 512, 512) == 8);
+  CHECK(images_at_once(most, 512, 512) == 32);
+  CHECK(images_at_once(balanced, 504, 280) == 14);
+  CHECK(images_at_once(balanced, 5040, 5040) == 1);  // larger than what is meant for all
+}
+
+TEST_CASE("policy: attention that needs half precision is refused beside any other") {
+  for (const Da3Attention kind : {DA3_ATTENTION_FLASH, DA3_ATTENTION_CUDNN}) {
+    CHECK_NOTHROW(check_together(kind, DA3_PRECISION_BF16));
+    CHECK_NOTHROW(check_together(kind, DA3_PRECISION_FP16));
+    CHECK_THROWS_AS(check_together(kind, DA3_PRECISION_FP32), EngineError);
+    CHECK_THROWS_AS(check_together(kind, DA3_PRECISION_INT8), EngineError);
+  }
+  for (const Da3Attention kind :
+       {DA3_ATTENTION_AUTO, DA3_ATTENTION_PLAIN, DA3_ATTENTION_FUSED, DA3_ATTENTION_EFFICIENT})
+    CHECK_NOTHROW(check_together(kind, DA3_PRECISION_FP32));
 }
 
 TEST_CASE("policy: TF32 and cuDNN's measurements are for max on CUDA alone") {

@@ -178,7 +178,12 @@ TEST_CASE("a picture that ends too early or has wrong bytes is refused, never sh
   JpegDecoder decoder;
   const Bytes file = encode_jpeg(picture(256, 192), 256, 192, 90);
   CHECK(has(error_of(decoder, Bytes(file.begin(), file.begin() + int64_t(file.size() / 2))), "damaged"));
-  CHECK(has(error_of(decoder, Bytes(file.begin(), file.end() - 2)), "damaged"));
+  CHECK(has(error_of(decoder, Bytes(file.begin(), file.end() - 40)), "damaged"));
+  const Bytes progressive = encode_jpeg(picture(256, 192), 256, 192, 90, true);
+  for (const double part : {0.3, 0.6, 0.9})
+    CHECK(has(error_of(decoder, Bytes(progressive.begin(),
+                                      progressive.begin() + int64_t(part * double(progressive.size())))),
+              "damaged"));
   Bytes overwritten = file;
   for (size_t i = file.size() / 2; i < file.size() / 2 + 200; ++i) overwritten[i] = 0xff;
   CHECK_FALSE(error_of(decoder, overwritten).empty());
@@ -192,4 +197,35 @@ TEST_CASE("four colours are refused by name") {
                         4,    1,    0,    2,    0, 3,    0, 4, 0,    0, 63,   0};
   JpegDecoder decoder;
   CHECK(has(error_of(decoder, header), "CMYK"));
+}
+
+TEST_CASE("some cameras leave out the marker at the end") {
+  JpegDecoder decoder;
+  const Bytes file = encode_jpeg(picture(64, 48), 64, 48, 90);
+  Size size;
+  const Bytes whole = decode(decoder, file, &size);
+  CHECK(decode(decoder, Bytes(file.begin(), file.end() - 2), &size) == whole);
+}
+
+TEST_CASE("the tables of one picture are not used for the next") {
+  const Bytes file = encode_jpeg(picture(64, 48), 64, 48, 30);
+  // The same file without its tables of quantisation.
+  Bytes bare(file.begin(), file.begin() + 2);
+  for (size_t at = 2; at + 4 < file.size() && file[at + 1] != 0xda;) {
+    const size_t length = 2 + size_t(file[at + 2] << 8 | file[at + 3]);
+    if (file[at + 1] != 0xdb)
+      bare.insert(bare.end(), file.begin() + int64_t(at), file.begin() + int64_t(at + length));
+    at += length;
+    if (file[at + 1] == 0xda) bare.insert(bare.end(), file.begin() + int64_t(at), file.end());
+  }
+  JpegDecoder decoder;
+  CHECK(error_of(decoder, file).empty());
+  CHECK(has(error_of(decoder, bare), "cannot be decoded"));
+}
+
+TEST_CASE("a header that promises more than memory has is refused") {
+  Bytes header = {0xff, 0xd8, 0xff, 0xc2, 0,    17, 8,  0xff, 0xdc, 0xff, 0xdc, 3, 1, 0x11, 0, 2, 0x11, 0,
+                  3,    0x11, 0,    0xff, 0xda, 0,  12, 3,    1,    0,    2,    0, 3, 0,    0, 0, 0};
+  JpegDecoder decoder;
+  CHECK(has(error_of(decoder, header), "too large"));
 }

@@ -21,7 +21,13 @@ namespace {
 using Bytes = std::vector<uint8_t>;
 
 constexpr const char* kPackets = "image/jpeg,framerate=30/1";  // one picture in each buffer
-constexpr const char* kBlocks = "image/jpeg";                  // as a file is read
+constexpr const char* kBlocks = "image/jpeg,framerate=25/1";   // in blocks, as a file is read
+
+GstEvent* segment_of(GstFormat format) {
+  GstSegment segment;
+  gst_segment_init(&segment, format);
+  return gst_event_new_segment(&segment);
+}
 
 Bytes file_of(int width, int height, int seed = 0, bool progressive = false) {
   Bytes rgb(size_t(width) * size_t(height) * 3);
@@ -48,6 +54,7 @@ struct Rig {
     element = gst_harness_find_element(h, "da3jpegdec");
     gst_element_set_bus(h->element, bus);
     gst_harness_set_src_caps_str(h, caps);
+    if (caps == kBlocks) gst_harness_push_event(h, segment_of(GST_FORMAT_BYTES));
   }
   ~Rig() {
     gst_element_set_bus(h->element, nullptr);
@@ -66,7 +73,7 @@ struct Rig {
   void end() { gst_harness_push_event(h, gst_event_new_eos()); }
   guint waiting() { return gst_harness_buffers_in_queue(h); }
 
-  // The next picture; its bytes without padding, the size of the caps.
+  // The next picture; its bytes without padding, the size of the caps that came last.
   Bytes pull(Size* size, GstDa3View* view = nullptr, GstClockTime* pts = nullptr) {
     GstBuffer* buffer = gst_harness_try_pull(h);
     fail_unless(buffer != nullptr, "no picture came out");
@@ -187,6 +194,81 @@ GST_START_TEST(test_before_preprocess) {
 }
 GST_END_TEST
 
+// Pixels that are not square count as da3preprocess sees them.
+GST_START_TEST(test_pixel_aspect_ratio) {
+  Rig rig("image/jpeg,framerate=30/1,pixel-aspect-ratio=3/4");
+  rig.push(file_of(2016, 1512));  // seen as 2016x2016, so 504x504 are needed
+  Size size;
+  rig.pull(&size);
+  ck_assert_int_eq(size.width, 1008);
+  ck_assert_int_eq(size.height, 756);
+}
+GST_END_TEST
+
+// What sees only the smaller picture does not restrict the size of the files.
+GST_START_TEST(test_sizes_downstream_are_none_of_the_input) {
+  Rig rig(kPackets);
+  gst_harness_set_sink_caps_str(rig.h, "video/x-raw,format=RGB,width=640,height=360,framerate=30/1");
+  GstPad* pad = gst_element_get_static_pad(rig.element, "sink");
+  GstCaps* wanted = gst_caps_from_string("image/jpeg,width=1280,height=720,framerate=30/1");
+  GstCaps* taken = gst_pad_query_caps(pad, wanted);
+  fail_unless(gst_caps_is_equal(taken, wanted));
+  gst_caps_unref(taken);
+  gst_caps_unref(wanted);
+  gst_object_unref(pad);
+  ck_assert_int_eq(rig.push(file_of(1280, 720)), GST_FLOW_OK);
+  ck_assert_uint_eq(rig.waiting(), 1);
+  rig.assert_no_messages();
+}
+GST_END_TEST
+
+// Caps that speak of Y'CbCr and fields are not those of RGB.
+GST_START_TEST(test_caps_of_what_comes_out) {
+  Rig rig("image/jpeg,framerate=30/1,colorimetry=bt601,chroma-site=jpeg,interlace-mode=mixed");
+  rig.push(file_of(64, 48));
+  GstCaps* caps = gst_pad_get_current_caps(rig.h->sinkpad);
+  GstVideoInfo info;
+  fail_unless(gst_video_info_from_caps(&info, caps));
+  gst_caps_unref(caps);
+  fail_unless(gst_video_colorimetry_matches(&info.colorimetry, GST_VIDEO_COLORIMETRY_SRGB));
+  ck_assert_int_eq(GST_VIDEO_INFO_INTERLACE_MODE(&info), GST_VIDEO_INTERLACE_MODE_PROGRESSIVE);
+  ck_assert_int_eq(GST_VIDEO_INFO_FPS_N(&info), 30);
+}
+GST_END_TEST
+
+// What a source knows of the whole picture becomes true of the smaller one.
+GST_START_TEST(test_view_of_the_whole_picture) {
+  Rig rig(kPackets);
+  const Bytes file = file_of(1280, 720);
+  GstBuffer* buffer = gst_buffer_new_memdup(file.data(), file.size());
+  GstDa3View given;
+  gst_da3_view_init(&given);
+  given.role = GST_DA3_ROLE_TRUTH;
+  given.frame = 42;
+  given.image_width = given.source_width = 1280;
+  given.image_height = given.source_height = 720;
+  given.source_w = 1280;
+  given.source_h = 720;
+  given.has_intrinsics = TRUE;
+  given.fx = 1000;
+  given.fy = 900;
+  given.cx = 640;
+  given.cy = 360;
+  fail_unless(gst_buffer_add_da3_view(buffer, &given) != FALSE);
+  ck_assert_int_eq(gst_harness_push(rig.h, buffer), GST_FLOW_OK);
+  GstBuffer* out = gst_harness_try_pull(rig.h);
+  fail_unless(out != nullptr);
+  GstDa3View view;
+  fail_unless(gst_buffer_get_da3_view_by_role(out, GST_DA3_ROLE_TRUTH, &view));
+  gst_buffer_unref(out);
+  ck_assert_int_eq(view.frame, 42);
+  ck_assert_int_eq(view.image_width, 640);
+  ck_assert_int_eq(view.source_width, 1280);
+  fail_unless(view.has_intrinsics && view.fx == 500 && view.fy == 450 && view.cx == 320 && view.cy == 180);
+  fail_unless(!view.processed);
+}
+GST_END_TEST
+
 GST_START_TEST(test_sizes_and_settings_change) {
   Rig rig(kPackets);
   Size size;
@@ -212,7 +294,7 @@ GST_END_TEST
 // Files read in blocks of any length, one after the other, with rubbish between them.
 GST_START_TEST(test_blocks) {
   const Bytes first = with_thumbnail(file_of(200, 120, 1), file_of(40, 24)),
-              second = file_of(120, 200, 2, true), third = file_of(200, 120, 3);
+              second = file_of(200, 120, 2, true), third = file_of(200, 120, 3);
   const Bytes stream = joined({{1, 2, 3, 0xff}, first, {0, 0xff, 0xd9}, second, third});
   for (const size_t block : {size_t(1), size_t(2), size_t(7), size_t(4096), stream.size()}) {
     Rig rig(kBlocks);
@@ -235,9 +317,7 @@ GST_START_TEST(test_flush) {
   push_in_blocks(rig, Bytes(before.begin(), before.begin() + int64_t(before.size() / 2)), 512);
   gst_harness_push_event(rig.h, gst_event_new_flush_start());
   gst_harness_push_event(rig.h, gst_event_new_flush_stop(TRUE));
-  GstSegment segment;
-  gst_segment_init(&segment, GST_FORMAT_TIME);
-  gst_harness_push_event(rig.h, gst_event_new_segment(&segment));
+  gst_harness_push_event(rig.h, segment_of(GST_FORMAT_BYTES));
   push_in_blocks(rig, after, 512);
   rig.end();
   Size size, expected;
@@ -278,7 +358,8 @@ GST_START_TEST(test_damage_without_end) {
   int pushed = 1;
   while (rig.push(half) == GST_FLOW_OK) fail_unless(++pushed < 100, "it never gives up");
   ck_assert_int_eq(pushed, 11);  // max-errors, and one
-  rig.assert_one_error("Picture 10 is left out");
+  rig.end();                     // does not say it again
+  rig.assert_one_error("max-errors");
 }
 GST_END_TEST
 
@@ -305,6 +386,37 @@ GST_START_TEST(test_nothing_decoded) {
 }
 GST_END_TEST
 
+// The next one ends what breaks off, and is not lost with it.
+GST_START_TEST(test_broken_off_within_a_file) {
+  const Bytes first = file_of(64, 48, 1), second = file_of(200, 120, 2), third = file_of(200, 120, 3);
+  Bytes bare = second;
+  bare.resize(bare.size() - 2);  // without the marker at its end: nothing is missing
+  const Bytes stream = joined({Bytes(first.begin(), first.begin() + int64_t(first.size() / 2)), bare, third});
+  for (const size_t block : {size_t(3), size_t(4096), stream.size()}) {
+    Rig rig(kBlocks);
+    push_in_blocks(rig, stream, block);
+    rig.end();
+    for (const Bytes& file : {second, third}) {
+      Size size, expected;
+      fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected), "blocks of %zu", block);
+    }
+    ck_assert_uint_eq(rig.waiting(), 0);
+    ck_assert_uint_eq(rig.messages(GST_MESSAGE_WARNING).size(), 1);
+    rig.assert_no_messages();
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(test_two_fields_are_refused) {
+  Rig rig("image/jpeg,framerate=25/1,width=64,height=96");
+  rig.push(file_of(64, 48));
+  const auto warnings = rig.messages(GST_MESSAGE_WARNING);
+  ck_assert_uint_eq(warnings.size(), 1);
+  fail_unless(warnings[0].find("two fields") != std::string::npos, "%s", warnings[0].c_str());
+  ck_assert_uint_eq(rig.waiting(), 0);
+}
+GST_END_TEST
+
 GST_START_TEST(test_downstream_refuses) {
   Rig rig(kPackets);
   gst_harness_set_sink_caps_str(rig.h, "video/x-raw,format=RGB,width=100,height=100");
@@ -321,12 +433,18 @@ static Suite* da3jpegdec_suite() {
   tcase_add_test(good, test_before_preprocess);
   tcase_add_test(good, test_sizes_and_settings_change);
   tcase_add_test(good, test_blocks);
+  tcase_add_test(good, test_pixel_aspect_ratio);
+  tcase_add_test(good, test_sizes_downstream_are_none_of_the_input);
+  tcase_add_test(good, test_caps_of_what_comes_out);
+  tcase_add_test(good, test_view_of_the_whole_picture);
   suite_add_tcase(suite, good);
   TCase* bad = tcase_create("faults");
   tcase_add_test(bad, test_flush);
   tcase_add_test(bad, test_damaged_picture_is_left_out);
   tcase_add_test(bad, test_damage_without_end);
   tcase_add_test(bad, test_nothing_decoded);
+  tcase_add_test(bad, test_broken_off_within_a_file);
+  tcase_add_test(bad, test_two_fields_are_refused);
   tcase_add_test(bad, test_downstream_refuses);
   suite_add_tcase(suite, bad);
   return suite;

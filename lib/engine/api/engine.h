@@ -302,7 +302,9 @@ typedef struct {
   Da3Quantiles queue_wait;   /* a live element answers to a LATENCY query */
   double items_per_second;   /* batch_cap / cap_ns */
   uint64_t memory_single, memory_cap; /* learned bytes of a pass beyond the weights; 0 = not known */
-  uint32_t streams;          /* registered with the engine, of all kinds: items_per_second / streams is an equal share */
+  uint32_t streams;          /* registered with the engine and not drained, of whatever kind: items_per_second / streams
+                              * is an equal share among streams of this kind */
+  uint32_t reserved;
 } Da3ShapeStats;
 
 typedef struct {

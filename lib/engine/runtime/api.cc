@@ -20,7 +20,7 @@ struct Da3Engine {
   int64_t keep_ns = 0;  // after close()
   Da3ModelInfo info{};
   // What the pointers in `info` point to.
-  std::string device, runtime;
+  std::string device, runtime, plan;
 };
 
 namespace da3 {
@@ -116,7 +116,7 @@ void fill_info(Da3Engine* engine) {
   info.process_res = m.config.process_res;
   info.performance_mode = m.plan.mode;
   info.attention = m.plan.attention;
-  info.plan = m.plan.text.c_str();
+  info.plan = engine->plan.c_str();
 }
 
 void check(const Da3EngineConfig& config) {
@@ -173,8 +173,13 @@ Da3Engine* open_engine(const Da3EngineConfig* given, Da3Error* error) {
     engine->client->cancelled = config.cancelled;
     engine->client->user = config.user;
     engine->keep_ns = int64_t(config.cache_ttl_ms) * 1'000'000;
+    // Why it is so for this user: another one may have come to the same model by another wish.
+    engine->plan = request.plan.text;
+    if (config.max_batch > 0)
+      engine->plan += ", max-batch " + std::to_string(config.max_batch) + " (as asked)";
     engine->core = EngineCore::acquire(request, notice, progress, cancelled);
-    if (config.memory_fraction > 0) engine->core->set_memory_fraction(config.memory_fraction);
+    if (config.memory_fraction > 0)
+      engine->core->set_memory_fraction(engine->client.get(), config.memory_fraction);
     fill_info(engine.get());
     progress(1);
     out = engine.release();
@@ -195,6 +200,7 @@ void close_engine(Da3Engine* engine) {
     take_out_waiting(*engine, nullptr, true);
     engine->client->wait_all();
     engine->core->queue().end_streams(engine->client.get());
+    engine->core->forget_memory_fraction(engine->client.get());
     EngineCore::registry().release(std::move(engine->core), engine->keep_ns);
   });
   delete engine;

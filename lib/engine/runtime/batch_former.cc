@@ -292,7 +292,7 @@ void BatchFormer::shape_stats(const Item& like, Da3ShapeStats* out) const {
   RecentValues<256> service, queue_wait;
   {
     const std::lock_guard<std::mutex> guard(lock_);
-    s.streams = uint32_t(core_.streams());
+    s.streams = uint32_t(core_.active_streams());
     if (const Learned* l = find_learned(like)) {
       CostModel& cost = core_.costs(l->index);
       const uint64_t budget = core_.memory_budget();

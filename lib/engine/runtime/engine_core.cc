@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "engine/runtime/engine_core.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <new>
 #include <optional>
 #include <utility>
@@ -39,6 +41,17 @@ std::optional<ScopedMath> math_for(const Model& model) {
   return std::optional<ScopedMath>(
       std::in_place, MathSettings{model.plan.policy.choose_convolutions, model.plan.policy.tf32});
 }
+
+// The driver is asked about the memory of the thread's current device: of several GPUs the right one.
+class OnDevice {
+ public:
+  explicit OnDevice(at::Device device) {
+    if (device.is_cuda()) guard_.reset_device(device);
+  }
+
+ private:
+  c10::OptionalDeviceGuard guard_;
+};
 
 }  // namespace
 
@@ -77,10 +90,29 @@ BatchWorker::Parts EngineCore::parts() {
   return parts;
 }
 
+void EngineCore::set_memory_fraction(const Client* client, float fraction) {
+  const std::lock_guard<std::mutex> guard(fractions_lock_);
+  fractions_[client] = fraction;
+  follow_fractions();
+}
+
+void EngineCore::forget_memory_fraction(const Client* client) {
+  const std::lock_guard<std::mutex> guard(fractions_lock_);
+  fractions_.erase(client);
+  follow_fractions();
+}
+
+void EngineCore::follow_fractions() {
+  float least = fractions_.empty() ? kMemoryFraction : 1;
+  for (const auto& [client, fraction] : fractions_) least = std::min(least, fraction);
+  memory_fraction_ = least;
+}
+
 uint64_t EngineCore::refresh_memory() {
   const int64_t now = Clock::real().now();
   if (looked_ == 0 || now - looked_ > kLookInterval) {
     looked_ = now;
+    const OnDevice here(model_->device);
     device_free_ = device_memory(model_->device, allocator_reserve_).free;
   }
   return memory_budget();
@@ -97,6 +129,7 @@ DeviceMemory EngineCore::memory() const {
 }
 
 std::vector<Da3Result*> EngineCore::run(const std::vector<Item>& items, uint64_t* bytes) {
+  const OnDevice here(model_->device);
   const PassMemory memory(model_->device);
   const auto math = math_for(*model_);
   threads_are_used();
@@ -119,6 +152,7 @@ std::vector<Da3Result*> EngineCore::run(const std::vector<Item>& items, uint64_t
 std::string EngineCore::explain_memory(const Item& item, size_t batch, uint64_t peak,
                                        const std::string& detail) const {
   const uint64_t needed = peak + bytes_asked(detail).value_or(0);
+  const OnDevice here(model_->device);
   const DeviceMemory now = device_memory(model_->device, allocator_reserve_);
   std::string out = "Out of memory on " + model_->device.str() + " for ";
   if (batch > 1) out += "a batch of " + std::to_string(batch) + " with ";

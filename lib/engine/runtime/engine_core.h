@@ -5,7 +5,9 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -27,8 +29,9 @@ class EngineCore {
   // Largest batch that is learned by itself.
   uint32_t limit() const { return model_->plan.policy.batch_limit; }
 
-  // Part of the free memory that passes may take, 0..1.
-  void set_memory_fraction(float fraction) { memory_fraction_ = fraction; }
+  // Part of the free memory that passes may take, 0..1: the least of what its users say. Thread-safe.
+  void set_memory_fraction(const Client* client, float fraction);
+  void forget_memory_fraction(const Client* client);
   // The device now, or on a GPU when the worker last looked.
   DeviceMemory memory() const;
   uint64_t memory_budget() const;
@@ -43,12 +46,16 @@ class EngineCore {
  private:
   BatchWorker::Parts parts();
   std::vector<Da3Result*> run(const std::vector<Item>& items, uint64_t* bytes);
+  void follow_fractions();  // with the lock
   uint64_t refresh_memory();
   std::string explain_memory(const Item& item, size_t batch, uint64_t peak, const std::string& detail) const;
 
   std::shared_ptr<const Model> model_;
   const uint64_t weight_bytes_;
-  std::atomic<float> memory_fraction_{0.85f};
+  static constexpr float kMemoryFraction = 0.85f;  // of those who say nothing
+  std::mutex fractions_lock_;
+  std::map<const Client*, float> fractions_;
+  std::atomic<float> memory_fraction_{kMemoryFraction};
   std::atomic<uint64_t> device_free_{0}, device_used_{0}, allocator_reserve_{0};
   int64_t looked_ = 0;  // of the worker
   BatchWorker worker_;  // last: it uses the rest

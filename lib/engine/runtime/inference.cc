@@ -41,8 +41,7 @@ void add_known_cameras(const std::vector<Item>& items, NetworkOptions* options) 
 NetworkOptions make_options(const Model& model, const std::vector<Item>& items) {
   const Item& first = items.front();
   NetworkOptions options;
-  options.head_chunk =
-      std::max<int64_t>(1, model.plan.policy.head_pixels / (int64_t(first.width) * int64_t(first.height)));
+  options.head_chunk = images_at_once(model.plan.policy, first.width, first.height);
   options.ref_view_strategy = first.ref_view_strategy;
   options.use_ray_pose = first.use_ray_pose;
   options.want_ray = (first.outputs & DA3_OUTPUT_RAY) != 0;

@@ -10,6 +10,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "engine/network/attention.h"
 #include "engine/network/block.h"
 #include "engine/runtime/device.h"
+#include "engine/runtime/scoped_math.h"
 
 namespace da3 {
 namespace {
@@ -104,6 +106,9 @@ class Measurement {
 
   std::vector<Candidate<Da3Precision>> precisions(Da3Attention attention) const {
     const c10::InferenceMode inference;
+    // As its passes will run.
+    std::optional<ScopedMath> math;
+    if (device_.is_cuda()) math.emplace(MathSettings{policy_.choose_convolutions, policy_.tf32});
     std::vector<Candidate<Da3Precision>> out;
     const Tensor x = some_values({1, tokens_, config_.width}).to(device_);
     for (const Da3Precision precision : policy_.precisions) {
@@ -156,13 +161,11 @@ class Measurement {
   const int64_t tokens_;
 };
 
-// The first that none behind it beats by `gain`.
 template <typename Kind>
 Kind choose(const std::vector<Candidate<Kind>>& candidates, double gain) {
-  size_t best = 0;
-  for (size_t i = 1; i < candidates.size(); ++i)
-    if (candidates[i].milliseconds < candidates[best].milliseconds * (1 - gain)) best = i;
-  return candidates[best].kind;
+  std::vector<double> milliseconds;
+  for (const Candidate<Kind>& c : candidates) milliseconds.push_back(c.milliseconds);
+  return candidates[first_worth_taking(milliseconds, gain)].kind;
 }
 
 template <typename Kind>
@@ -275,6 +278,7 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
   if (plan.precision == DA3_PRECISION_INT8)
     plan.text += ", beside it " + std::string(name_of(policy.beside_int8));
 
+  check_together(wish.attention, plan.precision);
   if (wish.attention != DA3_ATTENTION_AUTO) {
     plan.attention = wish.attention;
     why = "as asked";

@@ -119,6 +119,25 @@ void check_attention(Da3Attention wanted, const DeviceTraits& d) {
                                                list(attentions_of(d)) + ".");
 }
 
+void check_together(Da3Attention wanted, Da3Precision precision) {
+  const bool half_alone = wanted == DA3_ATTENTION_FLASH || wanted == DA3_ATTENTION_CUDNN;
+  if (!half_alone || precision == DA3_PRECISION_BF16 || precision == DA3_PRECISION_FP16) return;
+  throw EngineError(DA3_ERROR_UNSUPPORTED, std::string("attention=") + name_of(wanted) +
+                                               " computes in half precision, not in " + name_of(precision) +
+                                               ". Use precision=bf16 or fp16, or attention=auto.");
+}
+
+size_t first_worth_taking(const std::vector<double>& milliseconds, double least_gain) {
+  size_t best = 0;
+  for (size_t i = 1; i < milliseconds.size(); ++i)
+    if (milliseconds[i] < milliseconds[best] * (1 - least_gain)) best = i;
+  return best;
+}
+
+int64_t images_at_once(const Policy& policy, int64_t width, int64_t height) {
+  return std::max<int64_t>(1, policy.head_pixels / (width * height));
+}
+
 const char* name_of(Da3Precision precision) {
   switch (precision) {
     case DA3_PRECISION_FP16:

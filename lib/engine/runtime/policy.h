@@ -49,6 +49,14 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& device);
 // Throw EngineError(UNSUPPORTED) for what the device cannot do; AUTO passes.
 void check_precision(Da3Precision wanted, const DeviceTraits& device);
 void check_attention(Da3Attention wanted, const DeviceTraits& device);
+// And for a back end of attention that does not compute in `precision`.
+void check_together(Da3Attention wanted, Da3Precision precision);
+
+// Of measured times, the more accurate or more robust first: the first that is taken, since a later one has
+// to be faster by `least_gain`. Infinite times cannot run; not empty.
+size_t first_worth_taking(const std::vector<double>& milliseconds, double least_gain);
+// Images of this size that go through a head at once on a GPU, at least one.
+int64_t images_at_once(const Policy& policy, int64_t width, int64_t height);
 
 const char* name_of(Da3Precision precision);
 const char* name_of(Da3Attention attention);

@@ -43,6 +43,11 @@ size_t Scheduler::streams() const {
       std::count_if(streams_.begin(), streams_.end(), [](const auto& s) { return s.second.registered; }));
 }
 
+size_t Scheduler::active_streams() const {
+  return size_t(std::count_if(streams_.begin(), streams_.end(),
+                              [](const auto& s) { return s.second.registered && !s.second.drained; }));
+}
+
 void Scheduler::stream_begin(uint64_t stream, const StreamTraits& traits) {
   Stream& s = streams_[stream];
   s.registered = true;

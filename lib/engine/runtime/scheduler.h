@@ -77,7 +77,8 @@ class Scheduler {
   // Nothing of that cost may be waiting or running.
   void forget_costs(uint32_t cost) { costs_.erase(cost); }
   size_t waiting() const { return waiting_; }
-  size_t streams() const;  // registered ones
+  size_t streams() const;         // registered ones
+  size_t active_streams() const;  // of these, those from which more may come
   uint64_t memory_budget() const { return memory_budget_; }
 
  private:
