@@ -168,7 +168,8 @@ void use_engine(GstDa3Infer* self, std::shared_ptr<Engine> engine, const ModelSe
   post_plan(GST_ELEMENT_CAST(self), info);
   engine.reset();               // the stream keeps the old one as long as frames need it
   state.stream->take_unused();  // closed here
-  g_object_notify(G_OBJECT(self), "active-model");
+  for (const char* property : {"active-model", "active-device", "active-precision", "active-attention"})
+    g_object_notify(G_OBJECT(self), property);
 }
 
 // Opens the model unless the one at hand is what the properties say.

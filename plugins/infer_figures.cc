@@ -55,6 +55,20 @@ GstStructure* batches_of(const InferFigures& f) {
   return batches;
 }
 
+GstStructure* quantiles_of(const char* name, const Da3Quantiles& q) {
+  return gst_structure_new(name, "p50-ns", G_TYPE_INT64, gint64(q.p50_ns), "p95-ns", G_TYPE_INT64,
+                           gint64(q.p95_ns), "p99-ns", G_TYPE_INT64, gint64(q.p99_ns), nullptr);
+}
+
+// Passes by their size.
+GstStructure* passes_of(const Da3EngineStats& e) {
+  GstStructure* passes = gst_structure_new_empty("passes");
+  for (guint i = 0; i < DA3_BATCH_BUCKETS; ++i)
+    if (e.batch_histogram[i] > 0)
+      set(passes, ("size-" + std::to_string(i + 1)).c_str(), e.batch_histogram[i]);
+  return passes;
+}
+
 // Of the engine, that is of all elements that share it.
 GstStructure* engine_of(const Da3EngineStats& e) {
   GstStructure* engine = gst_structure_new_empty("engine");
@@ -75,6 +89,9 @@ GstStructure* engine_of(const Da3EngineStats& e) {
   set(engine, "cache-misses", e.cache_misses);
   set(engine, "cache-evictions", e.cache_evictions);
   set(engine, "cache-memory", e.cache_memory);
+  add_structure(engine, "passes", passes_of(e));
+  add_structure(engine, "service", quantiles_of("service", e.service));
+  add_structure(engine, "queue-wait", quantiles_of("queue-wait", e.queue_wait));
   return engine;
 }
 

@@ -34,8 +34,14 @@ GST_START_TEST(statistics_say_what_happened) {
       fail_unless_equals_int64(value, ns);
     }
   }
-  fail_unless_equals_uint64(Stats::number(stats.part("engine"), "memory-weights"), 1234);
-  fail_unless_equals_uint64(Stats::number(stats.part("engine"), "submitted"), 6);
+  const GstStructure* engine = stats.part("engine");
+  fail_unless_equals_uint64(Stats::number(engine, "memory-weights"), 1234);
+  fail_unless_equals_uint64(Stats::number(Stats::part(engine, "passes"), "size-3"), 5);
+  fail_unless(!gst_structure_has_field(Stats::part(engine, "passes"), "size-1"));
+  gint64 ns = 0;
+  fail_unless(gst_structure_get_int64(Stats::part(engine, "service"), "p95-ns", &ns) && ns == 678);
+  fail_unless(gst_structure_get_int64(Stats::part(engine, "queue-wait"), "p50-ns", &ns) && ns == 90);
+  fail_unless_equals_uint64(Stats::number(engine, "submitted"), 6);
 }
 GST_END_TEST
 

@@ -126,9 +126,10 @@ inline std::string model_of(GstBuffer* buffer) {
 struct Stats {
   explicit Stats(Infer& infer) { g_object_get(infer.element, "stats", &all, nullptr); }
   ~Stats() { gst_structure_free(all); }
-  const GstStructure* part(const char* name) const {
-    const GValue* value = gst_structure_get_value(all, name);
-    fail_unless(value && GST_VALUE_HOLDS_STRUCTURE(value), "no structure %s", name);
+  const GstStructure* part(const char* name) const { return part(all, name); }
+  static const GstStructure* part(const GstStructure* of, const char* name) {
+    const GValue* value = gst_structure_get_value(of, name);
+    fail_unless(value != nullptr && GST_VALUE_HOLDS_STRUCTURE(value), "the statistics have no %s", name);
     return gst_value_get_structure(value);
   }
   static guint64 number(const GstStructure* s, const char* field) {

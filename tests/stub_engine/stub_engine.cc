@@ -305,6 +305,9 @@ void stub_stats(const Da3Engine* reference, Da3EngineStats* out) {
   out->submitted = uint64_t(core.requests);
   out->batches = core.batches;
   out->memory_weights = 1234;
+  out->batch_histogram[2] = 5;
+  out->service.p95_ns = 678;
+  out->queue_wait.p50_ns = 90;
 }
 
 void stub_shape_stats(const Da3Engine* reference, const Da3Shape* shape, Da3ShapeStats* out) {
