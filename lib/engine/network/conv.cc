@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/conv.h"
 
+#include <torch/version.h>
+
 #include <algorithm>
 
 #include "engine/kernels/maps.h"
@@ -148,6 +150,9 @@ Tensor Conv2d::add_to(const Tensor& base, const Tensor& input) const {
   return run(input, padding_, false).add_(base);
 }
 
+// LibTorch 1.13 takes a transposed convolution in bfloat16 on the CPU for one that is not.
+constexpr bool kTransposedBf16IsWrong = TORCH_VERSION_MAJOR < 2;
+
 UpConv2d::UpConv2d(const Scope& s, int64_t width, int64_t kernel)
     : weight_(s.take_compute("weight", {width, width, kernel, kernel})),
       bias_(s.take_compute("bias", {width})),
@@ -155,17 +160,26 @@ UpConv2d::UpConv2d(const Scope& s, int64_t width, int64_t kernel)
   if (!weight_.defined()) return;
   type_ = weight_.scalar_type();
   trained_ = weight_.requires_grad();
-  if (trained_ || !weight_.is_cpu() || !s.placement().prepack) return;
-  packed_ = PackedLinear::make(weight_.permute({2, 3, 1, 0}).reshape({kernel * kernel * width, width}),
-                               bias_.repeat({kernel * kernel}));
-  if (packed_) weight_ = bias_ = Tensor();
+  if (trained_ || !weight_.is_cpu()) return;
+  const bool wrong = kTransposedBf16IsWrong && type_ == at::kBFloat16;
+  if (!s.placement().prepack && !wrong) return;
+  const Tensor matrix = weight_.permute({2, 3, 1, 0}).reshape({kernel * kernel * width, width});
+  const Tensor biases = bias_.repeat({kernel * kernel});
+  if (s.placement().prepack) packed_ = PackedLinear::make(matrix, biases);
+  if (!packed_ && !wrong) return;
+  weight_ = bias_ = Tensor();
+  if (packed_) return;
+  matrix_ = matrix;
+  biases_ = biases;
 }
 
 Tensor UpConv2d::operator()(const Tensor& input) const {
   const Tensor x = trained_ ? input : input.to(type_);
-  if (!packed_) return at::conv_transpose2d(x, weight_, bias_, {kernel_, kernel_});
+  if (!packed_ && !matrix_.defined()) return at::conv_transpose2d(x, weight_, bias_, {kernel_, kernel_});
   const int64_t n = x.size(0), width = x.size(1), rows = x.size(2), columns = x.size(3), k = kernel_;
-  const Tensor squares = packed_->forward(to_pixels(x)).view({n, rows, columns, k, k, width});
+  const Tensor pixels = to_pixels(x);
+  const Tensor squares = (packed_ ? packed_->forward(pixels) : at::linear(pixels, matrix_, biases_))
+                             .view({n, rows, columns, k, k, width});
   return from_pixels(squares.permute({0, 1, 3, 2, 4, 5}).reshape({n, rows * k, columns * k, width}));
 }
 

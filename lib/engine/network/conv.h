@@ -71,6 +71,7 @@ class UpConv2d {
   at::ScalarType type_ = at::kFloat;
   bool trained_ = false;
   std::shared_ptr<const PackedLinear> packed_;
+  Tensor matrix_, biases_;  // [k k out, in], in place of both where LibTorch's own operator is wrong
 };
 
 // 1x1 convolution to the few channels that a head ends with: float32 whatever the type of the maps.
