@@ -79,6 +79,8 @@ class Graph {
   SamplePtr take_preview();
 
   std::uint64_t frames_in() const { return taken_; }
+  // Images that were read, whether or not they have come in yet; 0 of a video.
+  std::uint64_t frames_fed() const { return feeder_ ? feeder_->fed() : 0; }
   std::uint64_t frames_inferred() const { return inferred_; }
   // Since the first frame was read; 0 before.
   double seconds() const;

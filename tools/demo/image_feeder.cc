@@ -108,6 +108,7 @@ void ImageFeeder::run() noexcept {
       if (stop_) return;
       const SamplePtr frame = as_frame(decode_image(file), number++);
       if (gst_app_src_push_sample(source_.get(), frame.get()) != GST_FLOW_OK) return;
+      ++fed_;
     }
     gst_app_src_end_of_stream(source_.get());
   } catch (const DemoError& e) {

@@ -7,6 +7,7 @@
 #include <gst/app/gstappsrc.h>
 
 #include <atomic>
+#include <cstdint>
 #include <filesystem>
 #include <thread>
 #include <vector>
@@ -23,12 +24,15 @@ class ImageFeeder {
   ~ImageFeeder();
   ImageFeeder(const ImageFeeder&) = delete;
   ImageFeeder& operator=(const ImageFeeder&) = delete;
+  // Images handed on so far. Any thread.
+  std::uint64_t fed() const { return fed_; }
 
  private:
   void run() noexcept;
 
   ObjectPtr<GstAppSrc> source_;
   std::vector<std::filesystem::path> files_;
+  std::atomic<std::uint64_t> fed_ = 0;
   std::atomic<bool> stop_ = false;
   std::thread thread_;
 };

@@ -173,7 +173,8 @@ class Session {
   void drain_after_error(GstObject* origin) {
     if (is_within(origin, graph_.source())) {
       source_failed_ = true;
-      if (graph_.frames_in() == 0) g_main_loop_quit(loop_.get());
+      // What was read before may still be on its way to the first place where it is counted.
+      if (graph_.frames_in() == 0 && graph_.frames_fed() == 0) g_main_loop_quit(loop_.get());
       return;
     }
     graph_.stop_taking();
