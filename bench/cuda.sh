@@ -126,7 +126,7 @@ ninja -C "$build" "${targets[@]}" >"$out/build.log" 2>&1 ||
   { grep -m 5 -A 5 -E 'error|FAILED' "$out/build.log" >&2; die "the build failed; the whole text is in $out/build.log"; }
 
 failed=0
-# An accuracy of each precision on the checkpoint that ships.
+# The accuracy of each precision, on the checkpoint that ships.
 check_accuracy() {
   local program=$build/tests/accuracy/accuracy_test
   ninja -C "$build" -n tests/accuracy/accuracy_test >/dev/null 2>&1 || return 0
