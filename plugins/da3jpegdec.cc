@@ -257,14 +257,14 @@ gboolean transform_meta(GstVideoDecoder* decoder, GstVideoCodecFrame* frame, Gst
 GstFlowReturn leave_out(GstDa3JpegDec* self, GstVideoCodecFrame* frame, const image::JpegError& error) {
   State& s = *self->state;
   ++s.damaged;
-  const std::string which = "picture " + std::to_string(s.pictures);
+  const std::string number = std::to_string(s.pictures);
   post_warning(GST_ELEMENT_CAST(self), GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE,
-               "P" + which.substr(1) + " is left out. " + error.what());
+               "Picture " + number + " is left out. " + error.what());
   gst_video_decoder_drop_frame(GST_VIDEO_DECODER(self), frame);
   GstFlowReturn flow = GST_FLOW_OK;
   const std::string text =
-      "More JPEG pictures in a row cannot be decoded than max-errors allows; the last is " + which + ". " +
-      error.what();
+      "More JPEG pictures in a row cannot be decoded than max-errors allows; the last is picture " + number +
+      ". " + error.what();
   GST_VIDEO_DECODER_ERROR(self, 1, STREAM, DECODE, ("%s", text.c_str()), (nullptr), flow);
   s.failed = s.failed || flow != GST_FLOW_OK;
   return flow;
