@@ -33,16 +33,16 @@ constexpr double kUnitFactor = 1.3;
 constexpr double kFovOneView = 0.035;
 constexpr double kFovOfConstant = 0.35;
 constexpr double kFovFourViews = 0.08;
-// Other precisions against fp32: median relative difference of depth, and how much worse AbsRel may be.
+// Other precisions against fp32, medians: relative difference of depth, how much worse AbsRel may be, and by
+// how much cameras may be turned [degrees].
+struct Nearness {
+  double depth, abs_rel, rotation;
+};
 // TF32: what performance-mode=max does with fp32 on CUDA; 10 bits of mantissa, as fp16.
-constexpr double kTf32Depth = 0.004;
-constexpr double kTf32AbsRel = 0.002;
-constexpr double kBf16Depth = 0.004;
-constexpr double kBf16AbsRel = 0.002;
-constexpr double kFp16Depth = 0.004;
-constexpr double kFp16AbsRel = 0.002;
-constexpr double kInt8Depth = 0.012;
-constexpr double kInt8AbsRel = 0.003;
+constexpr Nearness kTf32 = {0.004, 0.002, 0.2};
+constexpr Nearness kBf16 = {0.004, 0.002, 0.2};
+constexpr Nearness kFp16 = {0.004, 0.002, 0.2};
+constexpr Nearness kInt8 = {0.012, 0.003, 0.6};
 // Through da3infer and da3score, frames of a walk in groups of four: steps so small that directions are
 // loose.
 constexpr double kAbsRelWalk = 0.23;
