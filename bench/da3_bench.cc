@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "batching.h"
 #include "core/chart.h"
 #include "core/machine.h"
 #include "core/options.h"
@@ -61,12 +60,12 @@ void write_outputs(const Options& options, const Report& report, const std::vect
   }
 }
 
-// The comparison of batches has options of its own.
-bool for_batching_alone(const std::vector<std::string>& arguments) {
-  if (arguments.empty() || arguments[0] != "batching") return false;
-  return std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) {
-    return a == "--images" || a == "--load" || a == "--batches" || a == "--rounds" || a == "--help";
-  });
+void check_options(const Options& options) {
+  std::vector<std::string> takes;
+  for (const Work& work : works())
+    if (std::find(options.works.begin(), options.works.end(), work.name) != options.works.end())
+      takes.emplace_back(work.takes);
+  check_taken(options, takes);
 }
 
 int measure(const Options& options, const std::vector<std::string>& arguments) {
@@ -84,6 +83,8 @@ int measure(const Options& options, const std::vector<std::string>& arguments) {
       if (name != work.name) continue;
       try {
         work.run(context);
+      } catch (const BadOption&) {
+        throw;
       } catch (const std::exception& e) {
         // The others are still worth having.
         context.add({{"work", name}, {"skipped", first_line(e.what())}});
@@ -99,10 +100,6 @@ int measure(const Options& options, const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   prefer_own_models();
-  if (for_batching_alone(arguments)) {
-    bound_spinning(argv);
-    return bench_batching(argc - 2, argv + 2);
-  }
   try {
     const Options options = parse_options(arguments, work_names());
     if (options.help) {
@@ -114,6 +111,7 @@ int main(int argc, char** argv) {
       std::printf("%s/model.safetensors\n", options.write_folder.c_str());
       return 0;
     }
+    check_options(options);
     bound_spinning(argv);
     return measure(options, arguments);
   } catch (const std::invalid_argument& e) {

@@ -33,7 +33,7 @@ struct InferFigures {
   guint64 last_batch = 0;
   gint64 last_inference_ns = 0, last_queued_ns = 0;
 
-  // Nanoseconds. prepare: conversion and resize. wait: from arrival to the engine (other views, a full line).
+  // Nanoseconds. prepare: conversion and resize. wait: for the engine, once all views of the group are there.
   // queue: in the engine. inference: the forward pass. total: from arrival until it is pushed.
   Samples prepare, wait, queue, inference, total;
   Rate output;
@@ -57,7 +57,7 @@ struct InferReadings {
   guint64 queued_bytes = 0;  // that they hold
   guint in_flight = 0;       // requests with the engine
   double fps = 0;            // frames out a second
-  GstClockTime latency = 0;  // what a LATENCY query is told to add
+  GstClockTime latency = 0;  // learned of the time inside; the answer to a query is bounded by max-latency
   bool live = false;
   std::optional<Da3EngineStats> engine;
 };

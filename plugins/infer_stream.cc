@@ -139,10 +139,11 @@ InferStream::Rules InferStream::rules_for(const StreamSettings& settings) {
     known = live_known_;
   }
   if (!known) {
-    live = upstream_is_live();
+    const std::optional<bool> answer = upstream_is_live();
+    live = answer.value_or(false);
     const Lock lock(sync_->mutex);
     live_ = live;
-    live_known_ = true;
+    live_known_ = answer.has_value();  // who could not say is asked again with the next frame
   }
   Rules rules;
   rules.policy = effective_policy(settings.flow.drop_policy, live);
@@ -152,12 +153,13 @@ InferStream::Rules InferStream::rules_for(const StreamSettings& settings) {
   return rules;
 }
 
-bool InferStream::upstream_is_live() const {
+std::optional<bool> InferStream::upstream_is_live() const {
   GstQuery* query = gst_query_new_latency();
   gboolean live = FALSE;
-  if (gst_pad_peer_query(sink_pad_, query)) gst_query_parse_latency(query, &live, nullptr, nullptr);
+  const bool answered = gst_pad_peer_query(sink_pad_, query);
+  if (answered) gst_query_parse_latency(query, &live, nullptr, nullptr);
   gst_query_unref(query);
-  return live;
+  return answered ? std::optional<bool>(live) : std::nullopt;
 }
 
 // Never dropped: waits for room. Counts the frame as one that came in.

@@ -168,7 +168,7 @@ class InferStream {
   void refuse_end();
   void drop_items(DropReason reason);
   void open_for_buffers();
-  bool upstream_is_live() const;
+  std::optional<bool> upstream_is_live() const;
   void ask_for_warm_up(const std::shared_ptr<Engine>& engine, const LiveFrame& frame);
 
   // The line (infer_line.cc). With the lock held unless said.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <set>
 #include <stdexcept>
 
 namespace da3::bench {
@@ -118,6 +119,11 @@ std::map<std::string, Setter> setters(Options& o) {
       {"--threads", counts(o.threads, 1024)},
       {"--runs", count(o.runs, 1, 100000)},
       {"--warm-up", count(o.warm_up, 0, 1000)},
+      {"--images", count(o.images, 1, 100000)},
+      {"--load",
+       [&o](auto& name, auto& value) {
+         o.load = words(name, value, {"equal", "mixed"}).front();
+       }},
       {"--scenes", count(o.scenes, 1, 100000)},
       {"--neighbours", count(o.neighbours, 1, 1024)},
       {"--seconds",
@@ -146,6 +152,7 @@ Options parse_options(const std::vector<std::string>& arguments,
       if (i + 1 >= arguments.size() || arguments[i + 1].rfind("--", 0) == 0)
         throw std::invalid_argument(argument + " needs a value");
       setter->second(argument, arguments[++i]);
+      o.given.push_back(argument);
     } else {
       names.push_back(argument);
     }
@@ -175,6 +182,21 @@ Options parse_options(const std::vector<std::string>& arguments,
   return o;
 }
 
+void check_taken(const Options& options, const std::vector<std::string>& takes) {
+  for (const std::string& option : options.given) {
+    static const std::set<std::string> kCommon = {"--device", "--runs",     "--warm-up", "--seconds",
+                                                  "--json",   "--markdown", "--svg"};
+    const bool taken =
+        kCommon.count(option) || std::any_of(takes.begin(), takes.end(), [&](const std::string& t) {
+          return (" " + t + " ").find(" " + option + " ") != std::string::npos;
+        });
+    if (taken) continue;
+    std::string list;
+    for (const std::string& t : takes) list += " " + t;
+    throw BadOption("this work does not take " + option + (list.empty() ? "" : "; it takes" + list));
+  }
+}
+
 std::string usage(const std::string& works) {
   return "usage: da3-bench WORK... [options]\n"
          "       da3-bench write-model NAME FOLDER [--seed N]\n"
@@ -193,8 +215,10 @@ std::string usage(const std::string& works) {
          "  --model LIST        synthetic:NAME, da3-demo, a file, a folder or a repository id\n"
          "  --size LIST         WIDTHxHEIGHT of the network's input, multiples of 14\n"
          "  --batch LIST, --views LIST, --threads LIST\n"
-         "  --attention LIST    back ends of attention\n"
-         "  --mode LIST         minimal, balanced, max (work matrix)\n"
+         "  --attention LIST    back ends of attention (model)\n"
+         "  --images N          batching: images of the full size (20); --load equal or mixed: one of the "
+         "two\n"
+         "  --mode LIST         minimal, balanced, max (matrix and model)\n"
          "  --runs N            runs that count; --warm-up N: runs before that do not\n"
          "  --seconds N         most for the runs of one group of alternatives\n"
          "  --neighbours N      model: every case once more beside N processes that compute\n"

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,8 @@ struct Options {
   int scenes = 0;      // held-out scenes for AbsRel
   int neighbours = 0;  // busy processes beside a second round of `model`
   double seconds = 0;  // most for the runs of one group of alternatives
+  int images = 0;      // batching: of the full size
+  std::string load;    // batching: equal or mixed, else both
   std::string json, markdown, svg;
   // compare
   std::string upstream, python, venv, onnx_folder, dacpp, dacpp_arguments;
@@ -34,7 +37,25 @@ struct Options {
   // write-model
   std::string write_name, write_folder;
   uint64_t seed = 0;
+  std::vector<std::string> given;  // options of the command line, as they were written
 };
+
+// What the user asked for cannot be done: a sentence for him.
+struct BadOption : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+// For works that take one value of a list. Throws BadOption for more.
+template <typename T>
+T only(const std::vector<T>& values, const std::string& option, T otherwise) {
+  if (values.size() > 1)
+    throw BadOption("this work takes one " + option + ", not " + std::to_string(values.size()));
+  return values.empty() ? otherwise : values.front();
+}
+
+// Throws BadOption when an option was given that none of the works takes. `takes` are their options beside
+// --quick, --device, --runs, --warm-up, --seconds and the files to write, separated by blanks.
+void check_taken(const Options& options, const std::vector<std::string>& takes);
 
 // Throws std::invalid_argument with a sentence for the user. `known_works` are the names that may be given.
 Options parse_options(const std::vector<std::string>& arguments, const std::vector<std::string>& known_works);

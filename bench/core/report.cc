@@ -20,10 +20,10 @@ struct Column {
 
 // What a row is about, then what was found, in the order of tables. Other keys follow as they come.
 constexpr Column kSubject[] = {
-    {"peer", "engine"},           {"model", "model"},       {"case", "case"},   {"size", "size"},
-    {"batch", "batch"},           {"views", "views"},       {"mode", "mode"},   {"precision", "precision"},
-    {"attention", "attention"},   {"operator", "operator"}, {"shape", "shape"}, {"threads", "threads"},
-    {"neighbours", "neighbours"},
+    {"peer", "engine"},         {"model", "model"},           {"case", "case"},         {"size", "size"},
+    {"forming", "forming"},     {"batch", "batch"},           {"views", "views"},       {"mode", "mode"},
+    {"precision", "precision"}, {"attention", "attention"},   {"operator", "operator"}, {"shape", "shape"},
+    {"threads", "threads"},     {"neighbours", "neighbours"},
 };
 constexpr Column kFigures[] = {
     {"median_ms", "median ms"},
@@ -32,6 +32,9 @@ constexpr Column kFigures[] = {
     {"p99_ms", "p99 ms"},
     {"runs", "runs"},
     {"images_per_s", "images/s"},
+    {"learned_over_this", "learned / this"},
+    {"learned_over_this_p5", "at p5"},
+    {"learned_over_best", "learned / best"},
     {"gflop", "GFLOP"},
     {"gflops", "GFLOP/s"},
     {"gbytes_per_s", "GB/s"},

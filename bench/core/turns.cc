@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <exception>
+#include <limits>
 
 #include "core/stats.h"
 
@@ -35,6 +37,32 @@ void run_in_turn(std::vector<Turn>& turns, const RunPlan& plan) {
       }
     }
   }
+}
+
+AgainstBest against_best(const Turn& mine, std::span<const Turn> others) {
+  AgainstBest out;
+  const auto usable = [&mine](const Turn& t) {
+    return t.failure.empty() && t.milliseconds.size() == mine.milliseconds.size();
+  };
+  if (!mine.failure.empty() || mine.milliseconds.size() < 2) return out;
+  for (const size_t half : {0, 1}) {
+    double best = std::numeric_limits<double>::infinity();
+    for (size_t i = 0; i < others.size(); ++i) {
+      if (!usable(others[i])) continue;
+      std::vector<double> times;
+      for (size_t r = half; r < mine.milliseconds.size(); r += 2) times.push_back(others[i].milliseconds[r]);
+      if (const double time = median(times); time < best) {
+        best = time;
+        out.chosen[half] = i;
+      }
+    }
+    if (std::isinf(best)) return out;
+    std::vector<double> ratios;
+    for (size_t r = 1 - half; r < mine.milliseconds.size(); r += 2)
+      ratios.push_back(others[out.chosen[half]].milliseconds[r] / mine.milliseconds[r]);
+    out.ratio += 0.5 * median(ratios);
+  }
+  return out;
 }
 
 void add_times(const Turn& turn, Row* row) {

@@ -133,7 +133,7 @@ void run(Context& context) {
   const std::vector<Shape> shapes = o.quick
                                         ? std::vector<Shape>(std::begin(kQuickShapes), std::end(kQuickShapes))
                                         : std::vector<Shape>(std::begin(kShapes), std::end(kShapes));
-  const int64_t threads = o.threads.empty() ? 0 : o.threads.front();
+  const int64_t threads = only(o.threads, "--threads", int64_t(0));
   RunPlan plan = context.plan(50, 20);
   if (!o.quick && o.warm_up < 0) plan.warm_up = 10;
   for (const std::string& precision : precisions)
@@ -157,7 +157,8 @@ void run(Context& context) {
     }
 }
 
-DA3_BENCH_WORK(50, "attention", "one attention layer with every back end there is", run);
+DA3_BENCH_WORK(50, "attention", "one attention layer with every back end there is", run,
+               "--precision --threads");
 
 }  // namespace
 }  // namespace da3::bench

@@ -386,6 +386,6 @@ Row measure_bandwidth(const std::string& device_name, int64_t threads, bool quic
 }
 
 DA3_BENCH_WORK(10, "ceiling", "matrix products, 3x3 convolutions and memory: what the machine can do at best",
-               run);
+               run, "--precision --threads");
 
 }  // namespace da3::bench

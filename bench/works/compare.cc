@@ -294,7 +294,7 @@ void run(Context& context) {
     c.model = model;
     c.folder = folder_of(o, model, folder);
     c.onnx = o.onnx_folder.empty() ? folder / "onnx" : o.onnx_folder;
-    c.threads = o.threads.empty() ? std::max(1u, std::thread::hardware_concurrency()) : o.threads.front();
+    c.threads = only(o.threads, "--threads", int64_t(std::max(1u, std::thread::hardware_concurrency())));
     c.device = context.report().machine().value("device", "cpu");
     for (const Size& size : sizes)
       for (const int64_t batch : or_default(o.batches, one))
@@ -308,7 +308,10 @@ void run(Context& context) {
   }
 }
 
-DA3_BENCH_WORK(90, "compare", "other engines with the same weights and pictures, by turns", run);
+DA3_BENCH_WORK(
+    90, "compare", "other engines with the same weights and pictures, by turns", run,
+    "--model --size --batch --views --precision --threads --seed --peers --upstream --python --venv "
+    "--onnx-folder --dacpp --dacpp-model --dacpp-arguments");
 
 }  // namespace
 }  // namespace da3::bench

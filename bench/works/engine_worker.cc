@@ -32,13 +32,13 @@ Da3Precision precision_of(const std::string& name) {
   throw std::invalid_argument("the engine has no precision '" + name + "'");
 }
 
-namespace {
-
 Da3Attention attention_of(const std::string& name) {
   for (int k = DA3_ATTENTION_AUTO; k <= DA3_ATTENTION_CUDNN; ++k)
     if (name == name_of(Da3Attention(k))) return Da3Attention(k);
   throw std::invalid_argument("the engine has no attention back end '" + name + "'");
 }
+
+namespace {
 
 Da3PerformanceMode mode_of(const std::string& name) {
   if (name.empty()) return DA3_PERFORMANCE_BALANCED;
@@ -238,7 +238,10 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
       outcome.ready = worker->hear(1800);
       worker->ask({{"do", "run"}}, kFirstPassSeconds);  // shapes are new: counts in no plan
       outcome.worker = worker;
-      turns[i].once = [worker] { return worker->ask({{"do", "run"}}).at("ms").get<double>(); };
+      turns[i].once = [worker, around = alternatives[i].around] {
+        const std::shared_ptr<void> during = around ? around() : nullptr;
+        return worker->ask({{"do", "run"}}).at("ms").get<double>();
+      };
     } catch (const std::exception& e) {
       turns[i].failure = e.what();
     }

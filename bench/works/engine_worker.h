@@ -18,8 +18,10 @@
 
 namespace da3::bench {
 
-// Whatever the engine has a name for. Throws std::invalid_argument for others.
+// Whatever the engine has a name for. Both throw std::invalid_argument for others.
 Da3Precision precision_of(const std::string& name);
+
+Da3Attention attention_of(const std::string& name);
 
 // The checkpoint that ships: what a default run has of trained models.
 constexpr char kTrainedModel[] = "da3-demo";
@@ -47,6 +49,8 @@ void serve_engine(Channel& channel, const EngineSetup& setup);
 struct Alternative {
   Row subject;                    // of its row
   std::function<Worker()> start;  // may throw: the row is skipped with the reason
+  // What it returns lives during each run, empty: nothing.
+  std::function<std::shared_ptr<void>()> around = {};
 };
 
 struct Outcome {

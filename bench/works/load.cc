@@ -133,6 +133,7 @@ Row load_once(const Kind& kind, const std::string& model, const Options& options
     if (kind.first) first_result(*opened.engine, size);
     out["ms"] = opened.milliseconds;
     out["peak_rss_mb"] = peak_memory_mb();
+    out["threads"] = at::get_num_threads();
     out["precision"] = name_of(opened.engine->info().precision);
     if (!kept) kept = std::move(opened.engine);  // closing is not measured
   });
@@ -143,11 +144,12 @@ Row load_once(const Kind& kind, const std::string& model, const Options& options
 void measure_model(Context& context, const std::string& name, const std::string& model,
                    const std::string& precision) {
   const Options& o = context.options;
-  const int64_t threads = o.threads.empty() ? 0 : o.threads.front();
-  const Size size = !o.sizes.empty() ? o.sizes.front() : o.quick ? Size{84, 84} : Size{504, 504};
+  const int64_t threads = only(o.threads, "--threads", int64_t(0));
+  const Size size = only(o.sizes, "--size", o.quick ? Size{84, 84} : Size{504, 504});
   std::vector<Turn> turns;
   std::vector<double> peaks(std::size(kKinds), 0.0);
   std::string in_force = precision;
+  int64_t threads_in_force = threads;
   std::vector<std::string> files;
   for (size_t i = 0; i < std::size(kKinds); ++i) {
     const Kind& kind = kKinds[i];
@@ -159,6 +161,7 @@ void measure_model(Context& context, const std::string& name, const std::string&
       const Row answer = in_child([&] { return load_once(kind, model, o, precision, threads, size); });
       peak = std::max(peak, answer.value("peak_rss_mb", 0.0));
       in_force = answer.value("precision", precision);
+      threads_in_force = answer.value("threads", threads);
       return answer.at("ms").get<double>();
     }});
   }
@@ -168,7 +171,7 @@ void measure_model(Context& context, const std::string& name, const std::string&
                {"model", name},
                {"case", kKinds[i].name},
                {"precision", in_force},
-               {"threads", at::get_num_threads()}};
+               {"threads", threads_in_force}};
     add_times(turns[i], &row);
     if (row.contains("median_ms")) {
       if (kKinds[i].reads()) row["gbytes_per_s"] = weight_bytes(files) / row["median_ms"].get<double>() / 1e6;
@@ -207,7 +210,8 @@ void run(Context& context) {
 }
 
 DA3_BENCH_WORK(30, "load",
-               "opening a model: from the disk, from the page cache, again; until the first result", run);
+               "opening a model: from the disk, from the page cache, again; until the first result", run,
+               "--model --precision --size --threads --seed");
 
 }  // namespace
 }  // namespace da3::bench

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Works `model` and `matrix`: whole passes of the engine, from 8-bit pixels to results in host memory.
+#include <signal.h>
+
 #include <algorithm>
 #include <numeric>
 #include <thread>
@@ -11,7 +13,7 @@ namespace da3::bench {
 namespace {
 
 struct Grid {
-  std::vector<std::string> models, precisions, attentions;
+  std::vector<std::string> models, precisions, attentions, modes;
   std::vector<std::pair<int64_t, int64_t>> batch_and_views;
   std::vector<int64_t> threads = {0};
 };
@@ -45,6 +47,7 @@ Grid make_grid(const Context& context) {
       fp32_first(or_default(o.precisions, cuda ? std::vector<std::string>{"fp32", "bf16", "fp16"}
                                                : std::vector<std::string>{"fp32", "bf16", "int8"}));
   grid.attentions = or_default(o.attentions, {"auto"});
+  grid.modes = or_default(o.modes, {""});
   grid.threads = or_default(o.threads, {int64_t(0)});
   if (!o.batches.empty() || !o.views.empty()) {
     for (const int64_t b : or_default(o.batches, {int64_t(1)}))
@@ -92,38 +95,67 @@ void add_scores(const Context& context, std::vector<Outcome>* all) {
   }
 }
 
-// A process that keeps one core busy until it is let go.
-Worker busy_neighbour() {
-  return Worker::fork([](Channel& channel) {
-    std::thread([] {
-      volatile double x = 1;
-      for (;;) x = x * 1.0000001 + 1e-9;
-    }).detach();
-    channel.next();
-  });
-}
-
-// Alternatives of one kind of pass: all precisions and back ends of attention.
-void measure_group(Context& context, const std::string& work, const std::vector<EngineSetup>& setups,
-                   const RunPlan& plan, int neighbours = 0) {
-  const TemporaryFolder folder;
-  std::vector<Worker> busy;
-  for (int i = 0; i < neighbours; ++i) busy.push_back(busy_neighbour());
-  std::vector<Alternative> alternatives;
-  for (const EngineSetup& setup : setups) {
-    alternatives.push_back(engine_alternative(setup));
-    if (!setup.mode.empty()) alternatives.back().subject["mode"] = setup.mode;
-    if (neighbours > 0) alternatives.back().subject["neighbours"] = neighbours;
+// Processes that keep a core busy each, while somebody wants them to.
+class Neighbours {
+ public:
+  explicit Neighbours(int count) {
+    for (int i = 0; i < count; ++i) processes_.push_back(busy());
+    signal(SIGSTOP);
   }
+  ~Neighbours() { signal(SIGCONT); }
+  Neighbours(const Neighbours&) = delete;
+  Neighbours& operator=(const Neighbours&) = delete;
+
+  // Busy until the value is gone.
+  std::shared_ptr<void> wake() {
+    signal(SIGCONT);
+    return {this, [](Neighbours* self) { self->signal(SIGSTOP); }};
+  }
+
+ private:
+  static Worker busy() {
+    return Worker::fork([](Channel& channel) {
+      std::thread([] {
+        volatile double x = 1;
+        for (;;) x = x * 1.0000001 + 1e-9;
+      }).detach();
+      channel.next();
+    });
+  }
+  void signal(int which) {
+    for (const Worker& process : processes_) kill(process.id(), which);
+  }
+  std::vector<Worker> processes_;
+};
+
+// Alternatives of one kind of pass: all precisions and back ends of attention, each beside neighbours too if
+// there are any.
+void measure_group(Context& context, const std::string& work, const std::vector<EngineSetup>& setups,
+                   const RunPlan& plan, int count = 0) {
+  const TemporaryFolder folder;
+  Neighbours neighbours(count);
+  std::vector<Alternative> alternatives;
+  std::vector<const EngineSetup*> setup_of;
+  for (const EngineSetup& setup : setups)
+    for (const bool beside : {false, true}) {
+      if (beside && count == 0) continue;
+      Alternative alternative = engine_alternative(setup);
+      if (!setup.mode.empty()) alternative.subject["mode"] = setup.mode;
+      if (beside) {
+        alternative.subject["neighbours"] = count;
+        alternative.around = [&neighbours] { return neighbours.wake(); };
+      }
+      alternatives.push_back(std::move(alternative));
+      setup_of.push_back(&setup);
+    }
   std::vector<Outcome> outcomes = run_alternatives(alternatives, plan, folder.path());
-  busy.clear();
   add_scores(context, &outcomes);
   for (Outcome& outcome : outcomes) add_errors(outcomes, &outcome);
   for (Outcome& outcome : outcomes) outcome.worker.reset();  // the ceiling is measured alone
   for (size_t i = 0; i < outcomes.size(); ++i) {
     Row row = {{"work", work}};
     for (const auto& [key, value] : outcomes[i].row.items()) row[key] = value;
-    add_rates(context, setups[i], outcomes[i].ready, &row);
+    add_rates(context, *setup_of[i], outcomes[i].ready, &row);
     context.add(row);
   }
 }
@@ -131,13 +163,15 @@ void measure_group(Context& context, const std::string& work, const std::vector<
 // The alternatives that belong beside each other.
 std::vector<EngineSetup> alternatives_of(const Grid& grid, const EngineSetup& base) {
   std::vector<EngineSetup> out;
-  for (const std::string& precision : grid.precisions)
-    for (const std::string& attention : grid.attentions) {
-      EngineSetup setup = base;
-      setup.precision = precision;
-      setup.attention = attention;
-      out.push_back(setup);
-    }
+  for (const std::string& mode : grid.modes)
+    for (const std::string& precision : grid.precisions)
+      for (const std::string& attention : grid.attentions) {
+        EngineSetup setup = base;
+        setup.mode = mode;
+        setup.precision = precision;
+        setup.attention = attention;
+        out.push_back(setup);
+      }
   return out;
 }
 
@@ -154,7 +188,15 @@ void run_model(Context& context) {
           const bool many = batch * views > 1;
           if (!chosen && many && !(size == sizes.front())) continue;
           const bool light = model.find("small") != std::string::npos || model == kTrainedModel;
-          if (!chosen && views >= 20 && !on_cuda(context) && !light) continue;
+          if (!chosen && views >= 20 && !on_cuda(context) && !light) {
+            context.add({{"work", "model"},
+                         {"model", model},
+                         {"size", size.text()},
+                         {"batch", batch},
+                         {"views", views},
+                         {"skipped", "takes minutes on a CPU; --views 20 measures it"}});
+            continue;
+          }
           EngineSetup base;
           base.model = model;
           base.device = context.options.device;
@@ -163,9 +205,7 @@ void run_model(Context& context) {
           base.views = views;
           base.threads = threads;
           const RunPlan plan = context.plan(many ? 5 : 10, 120);
-          measure_group(context, "model", alternatives_of(grid, base), plan);
-          if (context.options.neighbours > 0)
-            measure_group(context, "model", alternatives_of(grid, base), plan, context.options.neighbours);
+          measure_group(context, "model", alternatives_of(grid, base), plan, context.options.neighbours);
         }
   }
 }
@@ -174,9 +214,8 @@ void run_model(Context& context) {
 void run_matrix(Context& context) {
   const Options& o = context.options;
   const bool cuda = on_cuda(context);
-  const std::string model = !o.models.empty() ? o.models.front()
-                            : o.quick         ? "synthetic:da3-small"
-                                              : "synthetic:da3-large";
+  const std::string model =
+      only(o.models, "--model", std::string(o.quick ? "synthetic:da3-small" : "synthetic:da3-large"));
   const std::vector<std::string> precisions = fp32_first(
       or_default(o.precisions, cuda ? std::vector<std::string>{"fp32", "tf32", "fp16", "bf16", "auto"}
                                     : std::vector<std::string>{"fp32", "bf16", "int8", "auto"}));
@@ -188,19 +227,21 @@ void run_matrix(Context& context) {
       setup.device = o.device;
       setup.precision = precision;
       setup.mode = mode;
-      setup.size = !o.sizes.empty() ? o.sizes.front() : o.quick ? Size{84, 84} : Size{504, 504};
-      setup.views = !o.views.empty() ? o.views.front() : 5;
-      setup.threads = o.threads.empty() ? 0 : o.threads.front();
+      setup.size = only(o.sizes, "--size", o.quick ? Size{84, 84} : Size{504, 504});
+      setup.views = only(o.views, "--views", int64_t(5));
+      setup.threads = only(o.threads, "--threads", int64_t(0));
       setups.push_back(setup);
     }
     measure_group(context, "matrix", setups, context.plan(5, 300));
   }
 }
 
-DA3_BENCH_WORK(20, "model", "passes: models, sizes, batches, views, precisions; speed, memory and error",
-               run_model);
+DA3_BENCH_WORK(
+    20, "model", "passes: models, sizes, batches, views, precisions; speed, memory and error", run_model,
+    "--model --size --batch --views --precision --attention --mode --threads --neighbours --scenes");
 const WorkRegistration matrix(Work{
-    70, "matrix", "performance modes by precisions, da3-large, five views of 504x504", run_matrix});
+    70, "matrix", "performance modes by precisions, da3-large, five views of 504x504", run_matrix,
+    "--model --size --views --precision --mode --threads --scenes"});
 
 }  // namespace
 }  // namespace da3::bench

@@ -340,11 +340,13 @@ Setup setup_of(const Options& o, const std::string& model, const std::string& pr
   s.model = model;
   s.device = o.device;
   s.precision = precision;
-  s.threads = o.threads.empty() ? 0 : o.threads.front();
+  s.threads = only(o.threads, "--threads", int64_t(0));
   s.frames = o.quick ? 20 : 40;
   s.live_frames = o.quick ? 30 : kLiveFrames;
-  s.size = o.quick ? Size{140, 84} : model == kTrainedModel ? Size{196, 112} : Size{504, 280};
-  if (!o.sizes.empty()) s.size = o.sizes.front();
+  s.size = only(o.sizes, "--size",
+                o.quick                  ? Size{140, 84}
+                : model == kTrainedModel ? Size{196, 112}
+                                         : Size{504, 280});
   if (!o.sizes.empty() || o.quick) s.source = s.scene = {s.size.width * 2, s.size.height * 2};
   return s;
 }
@@ -392,7 +394,8 @@ void run(Context& context) {
     for (const std::string& precision : precisions) measure_model(context, model, precision);
 }
 
-DA3_BENCH_WORK(80, "pipeline", "the GStreamer pipeline against the engine alone; latency; copies", run);
+DA3_BENCH_WORK(80, "pipeline", "the GStreamer pipeline against the engine alone; latency; copies", run,
+               "--model --size --precision --threads");
 
 }  // namespace
 }  // namespace da3::bench

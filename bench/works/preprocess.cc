@@ -278,7 +278,7 @@ void run(Context& context) {
 }
 
 DA3_BENCH_WORK(40, "preprocess", "pictures to the size of the network: 640x480 to 4K, raw and JPEG, threads",
-               run);
+               run, "--threads --python");
 
 }  // namespace
 }  // namespace da3::bench

@@ -39,6 +39,7 @@ struct Work {
   const char* name;
   const char* summary;
   void (*run)(Context&);
+  const char* takes;  // options beside those that all have, see check_taken()
 };
 
 const std::vector<Work>& works();
@@ -47,8 +48,8 @@ struct WorkRegistration {
   explicit WorkRegistration(const Work& work);
 };
 
-#define DA3_BENCH_WORK(rank, name, summary, run)                    \
+#define DA3_BENCH_WORK(rank, name, summary, run, takes)             \
   static const ::da3::bench::WorkRegistration registration_of_work( \
-      ::da3::bench::Work{rank, name, summary, run})
+      ::da3::bench::Work{rank, name, summary, run, takes})
 
 }  // namespace da3::bench

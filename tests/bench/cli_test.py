@@ -348,6 +348,7 @@ class Rows(Folder):
         rows = self.rows("model", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--size", "28x28", "--batch", 1,
                          "--precision", "fp32", "--scenes", 1, "--neighbours", 1)
         self.assertEqual([r.get("neighbours") for r in rows], [None, 1])
+        self.assertEqual(rows[1]["depth_rel_err_median"], 0)
         for row in rows:
             self.assertGreater(row["gflops"], 0)
 
@@ -411,32 +412,50 @@ class Rows(Folder):
         rows = self.rows("batching", "--model", tiny, "--size", "28x28", "--precision", "int8")
         # As many of one size as there are: 8 of the full one, 40 small ones.
         sizes = {"equal": (1, 2, 4, 8), "mixed": (1, 2, 4, 8, 16, 32)}
-        names = [(case, name) for case in sizes for name in [f"batch {b}" for b in sizes[case]] + ["learned"]]
-        self.assertEqual([(r["case"], r["batch"]) for r in rows], names)
+        kinds = [(case, "fixed", b) for case in sizes for b in sizes[case]]
+        self.assertEqual([(r["case"], r["forming"], r["batch"]) for r in rows if r["forming"] == "fixed"], kinds)
+        self.assertEqual([r["case"] for r in rows if r["forming"] == "learned"], ["equal", "mixed"])
         for row in rows:
             self.assertEqual(row["precision"], "int8")
             self.assertEqual(row["images"], 8 if row["case"] == "equal" else 48)
             self.assertLessEqual(row["p5_ms"], row["median_ms"])
             self.assertLessEqual(row["median_ms"], row["p95_ms"])
             self.assertAlmostEqual(row["images_per_s"], 1000 * row["images"] / row["median_ms"], delta=1e-3)
-            self.assertGreater(row["learned_over_this"], 0)
-            if row["batch"] == "learned":
-                self.assertEqual(row["learned_over_this"], 1)
+            self.assertAlmostEqual(row["gflops"], 1000 * row["gflop"] / row["median_ms"], delta=1e-3)
+            self.assertGreaterEqual(row["batch"], 1)
+            if row["forming"] == "fixed":
+                self.assertGreater(row["learned_over_this"], 0)
+            else:
+                self.assertGreater(row["learned_over_best"], 0)
+                self.assertNotIn("learned_over_this", row)
 
     def test_batching_with_options_of_its_own(self):
-        tiny, path = write_tiny(self.dir / "tiny", tiny_keys()), self.dir / "own.json"
-        options = ["--quick", "--images", 4, "--batches", "3", "--rounds", 1, "--size", "28x28", "--threads", 1]
-        done = run("batching", *options, "--model", tiny, "--device", "cpu", "--json", path)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("learned / best fixed (batch 3)", done.stdout)
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        self.assertEqual([r["batch"] for r in rows], 2 * ["batch 3", "learned"])
-        done = run("batching", *options, "--model", self.dir / "none", "--json", path)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("none", done.stderr)
-        done = run("batching", *options, "--precision", "tf32")
-        self.assertEqual(done.returncode, 2)
-        self.assertIn("no precision 'tf32'", done.stderr)
+        tiny = write_tiny(self.dir / "tiny", tiny_keys())
+        options = ["--images", 4, "--batch", "3", "--size", "28x28", "--load", "mixed"]
+        rows = self.rows("batching", *options, "--model", tiny)
+        self.assertEqual([(r["case"], r["forming"]) for r in rows], [("mixed", "fixed"), ("mixed", "learned")])
+        self.assertEqual((rows[0]["batch"], rows[0]["images"], rows[0]["runs"]), (3, 24, 2))
+        self.assertEqual(rows[1]["best"], "3, 3")
+
+    def test_batching_without_a_model_or_a_precision(self):
+        rows = self.rows("batching", "--model", self.dir / "none")
+        self.assertEqual(len(rows), 1)
+        self.assertIn("none", rows[0]["skipped"])
+        rows = self.rows("batching", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--precision", "tf32")
+        self.assertIn("no precision 'tf32'", rows[0]["skipped"])
+
+    def test_options_that_a_work_does_not_take(self):
+        for arguments, said in (
+            (("matrix", "--batch", 2), "does not take --batch"),
+            (("attention", "--size", "28x28"), "does not take --size"),
+            (("batching", "--size", "28x28,56x28"), "one --size, not 2"),
+            (("batching", "--batch", 100), "--batch of work batching"),
+            (("load", "--model", "none", "--threads", "1,2"), "one --threads, not 2"),
+        ):
+            with self.subTest(arguments=arguments):
+                done = run(*arguments, "--quick", "--device", "cpu")
+                self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+                self.assertIn(said, done.stderr)
 
     def test_eight_bits_are_compared_by_default(self):
         rows = self.rows("compare", "--peers", "openvino", "--model", write_tiny(self.dir / "tiny", tiny_keys()))

@@ -6,11 +6,17 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
+#include <random>
+#include <span>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "../engine/temp_files.h"
 #include "core/accuracy.h"
@@ -59,6 +65,62 @@ TEST_CASE("quantiles of nothing and outside of 0..1") {
   CHECK_THROWS_AS(quantile({1}, 1.01), std::invalid_argument);
   CHECK_THROWS_AS(quantile({1}, -0.01), std::invalid_argument);
   CHECK_THROWS_AS(quantile({1}, NAN), std::invalid_argument);
+}
+
+Turn turn_of(std::vector<double> milliseconds, std::string failure = {}) {
+  return {nullptr, std::move(milliseconds), std::move(failure)};
+}
+
+TEST_CASE("against the best: chosen in one half of the rounds, compared in the other") {
+  // By all rounds the second is best (8 ms); by the even ones too, by the odd ones the third.
+  const std::vector<Turn> others = {turn_of({20, 20, 20, 20}), turn_of({4, 12, 4, 12}), turn_of({9, 8, 9, 8}),
+                                    turn_of({1}, "gone")};
+  const AgainstBest found = against_best(turn_of({10, 10, 10, 10}), others);
+  CHECK(found.chosen == std::array<size_t, 2>{1, 2});
+  // Its odd rounds (12 / 10) and the third's even ones (9 / 10).
+  CHECK(found.ratio == doctest::Approx((1.2 + 0.9) / 2));
+}
+
+TEST_CASE("against the best: equals that scatter are equal, where the best median of all is above them") {
+  std::mt19937 random(5);
+  std::normal_distribution<double> scatter(100, 8);
+  double crossed = 0, best = 0;
+  constexpr int kTimes = 200, kRounds = 12;
+  for (int i = 0; i < kTimes; ++i) {
+    std::vector<Turn> all(6);
+    for (Turn& t : all)
+      for (int r = 0; r < kRounds; ++r) t.milliseconds.push_back(scatter(random));
+    const Turn mine = all.back();
+    all.pop_back();
+    crossed += against_best(mine, all).ratio / kTimes;
+    double least = 1e9;
+    for (const Turn& t : all) least = std::min(least, median(t.milliseconds));
+    best += least / median(mine.milliseconds) / kTimes;
+  }
+  CHECK(crossed == doctest::Approx(1).epsilon(0.01));
+  CHECK(best < 0.98);
+}
+
+TEST_CASE("against the best: what is worse is found worse") {
+  std::mt19937 random(6);
+  std::normal_distribution<double> scatter(100, 8);
+  std::vector<Turn> all(3);
+  for (int r = 0; r < 100; ++r) {
+    all[0].milliseconds.push_back(1.10 * scatter(random));
+    all[1].milliseconds.push_back(scatter(random));
+    all[2].milliseconds.push_back(1.20 * scatter(random));
+  }
+  const AgainstBest found = against_best(all[0], std::span(all).subspan(1));
+  CHECK(found.chosen == std::array<size_t, 2>{0, 0});
+  CHECK(found.ratio == doctest::Approx(1 / 1.10).epsilon(0.03));
+}
+
+TEST_CASE("against the best: nothing to compare") {
+  const std::vector<Turn> others = {turn_of({5, 6}), turn_of({}, "gone")};
+  CHECK(against_best(turn_of({5, 6}), {}).ratio == 0);
+  CHECK(against_best(turn_of({5, 6}, "gone"), others).ratio == 0);
+  CHECK(against_best(turn_of({5}), others).ratio == 0);
+  CHECK(against_best(turn_of({5, 6}), std::span(others).subspan(1)).ratio == 0);
 }
 
 TEST_CASE("turns go round, and warm-up does not count") {

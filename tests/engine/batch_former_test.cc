@@ -310,6 +310,20 @@ TEST_SUITE("threads") {
 }
 
 TEST_SUITE("accounts") {
+  TEST_CASE("no size is to be measured that a live stream could not wait for") {
+    TestClock clock;
+    BatchFormer former(8, clock);
+    const Item like = make_item(&kA, 0, 0);
+    for (int i = 0; i < 3; ++i) former.measured(like, 1, 20'000'000, 0);
+    CHECK(former.to_measure(like) == 2);
+    Item live = make_item(&kB, 1, 0);
+    live.deadline = clock.now() + 30'000'000;
+    former.push(std::move(live));
+    CHECK(former.to_measure(like) == 0);
+    clock.advance(10'000'000'000);  // long after it has ended
+    CHECK(former.to_measure(like) == 2);
+  }
+
   TEST_CASE("every request is in exactly one place at any moment") {
     TestClock clock;
     BatchFormer former(8, clock);
@@ -408,6 +422,32 @@ TEST_SUITE("accounts") {
     CHECK(former.counters().completed == 4);
     for (intptr_t n = 1; n <= 4; ++n) former.push(make_item(&kA, n, 4));
     CHECK(former.next().batch.size() == 2);
+  }
+
+  TEST_CASE("sizes are forgotten while another one waits and a third one runs, but for these") {
+    BatchFormer former(8);
+    const auto sized = [](const void* stream, intptr_t n, int32_t width) {
+      Item item = make_item(stream, n, 1);
+      item.width = width;
+      return item;
+    };
+    former.push(sized(&kA, 1, 28));
+    const auto running = former.next();
+    REQUIRE(numbers(running.batch) == Numbers{1});
+    for (intptr_t n = 0; n < 3000; ++n) {
+      former.push(sized(&kB, n, 14 * int32_t(3 + n)));
+      former.push(sized(&kC, n, 14 * int32_t(4000 + n)));
+      CHECK(next(former).size() == 1);  // one of the two goes on waiting
+      if (n % 2) CHECK(next(former).size() == 1);
+      if (n % 2) CHECK(next(former).size() == 1);
+    }
+    Da3ShapeStats stats{};
+    stats.struct_size = sizeof stats;
+    former.shape_stats(sized(&kB, 0, 14 * 3), &stats);
+    CHECK(stats.measured == 0);
+    former.finished(running.batch, former.now(), 1000, 0, false);
+    former.shape_stats(sized(&kA, 0, 28), &stats);
+    CHECK(stats.measured == 1);
   }
 
   TEST_CASE("thousands of sizes and streams leave little behind") {

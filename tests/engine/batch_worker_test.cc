@@ -554,6 +554,39 @@ TEST_SUITE("warm-up") {
     CHECK(f.worker->queue().counters().submitted == 0);
   }
 
+  TEST_CASE("one at a time: once to fill caches, once to measure") {
+    Fixture f(8);
+    Ticket ticket;
+    double last = 0;
+    CHECK(f.worker->warm_up(
+        like(f, ticket), 1, [] { return false; }, [&](double p) { last = p; }));
+    CHECK(f.sizes == std::vector<size_t>{1, 1});
+    CHECK(last == 1);
+    Da3ShapeStats stats{};
+    stats.struct_size = sizeof stats;
+    f.worker->queue().shape_stats(like(f, ticket), &stats);
+    CHECK(stats.measured == 1);
+    CHECK(stats.single_ns > 0);
+  }
+
+  TEST_CASE("stays within the memory that passes may take") {
+    std::vector<size_t> sizes;
+    BatchWorker::Parts parts;
+    parts.run = [&](const std::vector<Item>& items, uint64_t* bytes) {
+      sizes.push_back(items.size());
+      *bytes = 1000 * items.size();
+      return std::vector<Da3Result*>(items.size(), nullptr);
+    };
+    parts.release = [](Da3Result*) {};
+    parts.memory_budget = [] { return uint64_t(2500); };
+    BatchWorker worker(std::move(parts), 8);
+    Fixture f;
+    Ticket ticket;
+    CHECK(worker.warm_up(
+        like(f, ticket), 8, [] { return false; }, [](double) {}));
+    CHECK(*std::max_element(sizes.begin(), sizes.end()) == 2);
+  }
+
   TEST_CASE("ends at what does not fit, keeping what was measured") {
     Fixture f(8);
     f.pass = [](const auto& items) {

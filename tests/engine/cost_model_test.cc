@@ -407,6 +407,10 @@ TEST_SUITE("memory") {
     CHECK(model.memory_cap(250) == 4);
     CHECK(model.memory_cap(249) == 3);
     CHECK(model.cap(250) <= 4);
+    // Who says how many he wants gets them, as far as memory goes.
+    CHECK(model.memory_cap(da3::kUnlimitedMemory, 64) == 64);
+    CHECK(model.memory_cap(250, 64) == 4);
+    CHECK(model.memory_cap(250, 3) == 3);
     CHECK(model.memory_cap(10) == 1);  // one is always tried
     CHECK(model.cap() == 32);
   }

@@ -307,6 +307,23 @@ TEST_SUITE("statistics") {
     CHECK(part(*large) > 0.7 * most);
   }
 
+  TEST_CASE("who says nothing about memory wants the usual part of it, whatever another one says") {
+    const auto part = [](float fraction) {
+      Da3EngineConfig config = config_of(Models::any_view());
+      config.memory_fraction = fraction;
+      const auto engine = EngineModule::instance().open(config);
+      const auto silent = EngineModule::instance().open(config_of(Models::any_view()));
+      Ticket ticket;
+      ticket.submit(*engine, Pictures(1, 1).request());
+      CHECK(ticket.code() == DA3_OK);
+      const Da3EngineStats s = engine->stats();
+      return double(s.memory_budget) / double(s.memory_free);
+    };
+    // Free memory changes between the look and the question.
+    CHECK(part(1) < 0.95);
+    CHECK(part(0.2f) < 0.4);
+  }
+
   TEST_CASE("of an older caller are not written beyond its structure") {
     const auto engine = open(Models::any_view());
     Da3EngineStats s{};

@@ -101,6 +101,12 @@ TEST_SUITE("batches") {
       j.max_batch = 6;
       f.core.push(j);
     }
+    CHECK(f.decide().batch.size() == 6);
+    for (uint64_t i = 1; i <= 6; ++i) {
+      Job j = f.job(i, i);
+      j.max_batch = 6;
+      f.core.push(j);
+    }
     f.core.out_of_memory(1, 6);
     CHECK(f.decide().batch.size() == 3);
   }
@@ -233,6 +239,30 @@ TEST_SUITE("deadlines") {
     f.core.drain(1);
     for (uint64_t i = 12; i <= 19; ++i) f.push(i, 2, now);
     CHECK(f.decide(now).batch.size() == 8);
+  }
+
+  TEST_CASE("nor does a camera that can wait long keep one that cannot") {
+    Fixture f;
+    f.core.stream_begin(1, {});
+    f.core.stream_begin(2, {});
+    f.push(1, 1, 0, 30 * kMs);
+    int64_t now = 0;
+    f.run(&now);
+    CHECK(f.core.tightest_slack(now, 0) == 30 * kMs);
+    const auto batch_with_deadline = [&](int64_t left) {
+      for (uint64_t i = 2; i <= 9; ++i) f.push(i, 2, now, now + left);
+      const size_t size = f.decide(now).batch.size();
+      f.core.remove([](const Job&) { return true; });
+      return size;
+    };
+    CHECK(batch_with_deadline(5000 * kMs) < 8);
+    // Those that can hardly wait longer than the first are served as their own deadlines say.
+    CHECK(batch_with_deadline(40 * kMs) == 8);
+    f.core.drain(1);
+    CHECK(f.core.tightest_slack(now, 0) == 40 * kMs);
+    CHECK(f.core.tightest_slack(now, 41 * kMs) == kNever);
+    f.core.drain(2);
+    CHECK(f.core.tightest_slack(now, 0) == kNever);
   }
 }
 

@@ -2,9 +2,7 @@
 //
 // da3infer stopped in the middle of its work: by downstream, by flushes, by state changes. Each case ends in
 // one clear error or a defined result.
-#include <condition_variable>
-
-#include "infer_harness.h"
+#include "infer_live.h"
 
 using namespace da3::testing;
 
@@ -328,26 +326,6 @@ GST_START_TEST(stopping_one_stream_leaves_the_other_alone) {
 }
 GST_END_TEST
 
-namespace {
-
-// Blocks the pusher inside downstream until told to go on.
-struct Gate {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool reached = false, open = false;
-};
-
-GstPadProbeReturn wait_at_gate(GstPad*, GstPadProbeInfo*, gpointer user) {
-  auto* gate = static_cast<Gate*>(user);
-  std::unique_lock lock(gate->mutex);
-  gate->reached = true;
-  gate->changed.notify_all();
-  gate->changed.wait(lock, [gate] { return gate->open; });
-  return GST_PAD_PROBE_OK;
-}
-
-}  // namespace
-
 GST_START_TEST(null_while_downstream_blocks) {
   Infer infer("model=stub: process-res=28");
   infer.caps(56, 28);
@@ -367,20 +345,13 @@ GST_START_TEST(a_blocked_downstream_holds_up_its_own_stream_only) {
   Infer one("model=stub: process-res=28"), other("model=stub: process-res=28");
   one.caps(56, 28);
   other.caps(56, 28);
-  Gate gate;
-  gst_pad_add_probe(one.harness->sinkpad, GST_PAD_PROBE_TYPE_BUFFER, wait_at_gate, &gate, nullptr);
+  Door door;
+  gst_pad_add_probe(one.harness->sinkpad, GST_PAD_PROBE_TYPE_BUFFER, wait_at_door, &door, nullptr);
   one.push_numbered(56, 28, 0, 2);
-  {
-    std::unique_lock lock(gate.mutex);
-    gate.changed.wait(lock, [&] { return gate.reached; });
-  }
+  door.wait_reached();
   other.push_numbered(56, 28, 0, 20);
   for (int i = 0; i < 20; ++i) gst_buffer_unref(other.pull());
-  {
-    const std::lock_guard lock(gate.mutex);
-    gate.open = true;
-  }
-  gate.changed.notify_all();
+  door.open();
   for (int i = 0; i < 2; ++i) gst_buffer_unref(one.pull());
 }
 GST_END_TEST

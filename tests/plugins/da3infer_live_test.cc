@@ -96,6 +96,46 @@ GST_START_TEST(a_new_stream_may_be_live_where_the_old_one_was_not) {
 }
 GST_END_TEST
 
+GST_START_TEST(who_could_not_say_whether_it_is_live_is_asked_again) {
+  Infer infer(kBlocked, Source::live);
+  Tape tape(infer);
+  int unanswered = 1;
+  gst_pad_add_probe(
+      infer.harness->srcpad,
+      GstPadProbeType(GST_PAD_PROBE_TYPE_QUERY_BOTH | GST_PAD_PROBE_TYPE_PUSH | GST_PAD_PROBE_TYPE_PULL),
+      [](GstPad*, GstPadProbeInfo* info, gpointer user) {
+        GstQuery* query = GST_PAD_PROBE_INFO_QUERY(info);
+        const bool refused = GST_QUERY_TYPE(query) == GST_QUERY_LATENCY && (*static_cast<int*>(user))-- > 0;
+        return refused ? GST_PAD_PROBE_DROP : GST_PAD_PROBE_OK;
+      },
+      &unanswered, nullptr);
+  push_first(infer);
+  fail_unless(unanswered <= 0);
+  infer.push_numbered(56, 28, 1, 5);  // behind a file the last of them would have to wait
+  fail_unless(infer.skipped("overrun") > 0);
+  stub().release(-1);
+  const std::string came = tape.read();
+  fail_unless(came.find("gap") != std::string::npos && came.find("5d") != std::string::npos, "%s",
+              came.c_str());
+}
+GST_END_TEST
+
+GST_START_TEST(a_stream_is_drained_again_after_what_waited_at_its_end) {
+  Infer infer(kBlocked, Source::live);
+  Tape tape(infer);
+  push_first(infer);
+  infer.push_numbered(56, 28, 1, 2);  // 2 waits for its turn
+  infer.event(gst_event_new_eos());
+  fail_unless_equals_int(stub_counters().drains, 1);
+  fail_unless_equals_int(stub_counters().submitted, 2);
+  stub().release(-1);
+  expect_tape(tape, "0 1 2");
+  gst_element_set_state(infer.element, GST_STATE_READY);  // the thread that submitted has ended
+  fail_unless_equals_int(stub_counters().submitted, 3);
+  fail_unless_equals_int(stub_counters().drains, 2);
+}
+GST_END_TEST
+
 GST_START_TEST(groups_of_views_go_as_a_whole) {
   Infer infer(std::string(kBlocked) + "views=2", Source::live);
   Tape tape(infer);
@@ -867,6 +907,8 @@ static Suite* da3infer_live_suite() {
   tcase_add_test(drops, a_file_is_never_dropped_from);
   tcase_add_test(drops, a_file_is_dropped_from_if_asked_to);
   tcase_add_test(drops, a_new_stream_may_be_live_where_the_old_one_was_not);
+  tcase_add_test(drops, who_could_not_say_whether_it_is_live_is_asked_again);
+  tcase_add_test(drops, a_stream_is_drained_again_after_what_waited_at_its_end);
   tcase_add_test(drops, groups_of_views_go_as_a_whole);
   tcase_add_test(drops, gap_frames_and_events_keep_their_place_among_skipped_ones);
   tcase_add_test(drops, skipped_frames_without_timestamps_leave_a_discont);

@@ -71,7 +71,9 @@ GST_START_TEST(output_caps) {
       "video/x-raw,format=RGB,width=504,height=280,framerate=30000/1001,pixel-aspect-ratio=1/"
       "1,colorimetry=sRGB,"
       "multiview-mode=mono,camera=(string)left");
-  fail_unless(gst_caps_is_equal(caps, expected), "%s", gst_caps_to_string(caps));
+  gchar* text = gst_caps_to_string(caps);
+  fail_unless(gst_caps_is_equal(caps, expected), "%s", text);
+  g_free(text);
   gst_caps_unref(expected);
   gst_caps_unref(caps);
 }

@@ -96,6 +96,7 @@ class Stream {
     gst_element_set_bus(element_, bus_);
     upstream_ = make_pad("up", GST_PAD_SRC);
     gst_pad_set_query_function(upstream_, answer_latency);
+    gst_pad_set_event_function(upstream_, answer_seek);
     downstream_ = make_pad("down", GST_PAD_SINK);
     gst_pad_set_chain_function(downstream_, take);
     gst_pad_set_query_function(downstream_, take_any_caps);
@@ -141,6 +142,8 @@ class Stream {
     } else if (dice < 75) {
       ask();
     } else if (dice < 80) {
+      needs_segment_ = true;  // without a flush, as between two files
+    } else if (dice < 85) {
       gst_pad_push_event(downstream_, gst_event_new_qos(GST_QOS_TYPE_UNDERFLOW, 1.5,
                                                         GstClockTimeDiff(pick(0, 90)) * GST_MSECOND,
                                                         GstClockTime(pick(0, 5)) * GST_SECOND));
@@ -150,10 +153,32 @@ class Stream {
     return false;
   }
 
-  // A flushing seek, from any other thread.
+  // A flushing seek, from any other thread: through the element to the pad above it, which flushes.
   void seek() {
     const std::lock_guard life(life_mutex_);
     balance();  // while the other thread pushes
+    const int before = seeks_;
+    gst_pad_push_event(downstream_, gst_event_new_seek(1, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH,
+                                                       GST_SEEK_TYPE_SET, 0, GST_SEEK_TYPE_NONE, 0));
+    check(seeks_ == before + 1, "the seek did not come through");
+  }
+
+  guint64 total_in() const { return total_in_; }
+  guint64 total_out() const { return total_out_; }
+  guint64 total_dropped() const { return total_dropped_; }
+  int seeks() const { return seeks_; }
+  int joins() const { return joins_; }
+  int model_changes() const { return int(model_changes_); }
+
+ private:
+  static gboolean answer_seek(GstPad* pad, GstObject* parent, GstEvent* event) {
+    if (GST_EVENT_TYPE(event) != GST_EVENT_SEEK) return gst_pad_event_default(pad, parent, event);
+    gst_event_unref(event);
+    static_cast<Stream*>(gst_pad_get_element_private(pad))->flush();
+    return TRUE;
+  }
+
+  void flush() {
     seeking_ = true;
     gst_pad_push_event(upstream_, gst_event_new_flush_start());
     const std::lock_guard lock(mutex_);  // the pusher has noticed
@@ -165,14 +190,9 @@ class Stream {
     ++seeks_;
   }
 
-  guint64 total_in() const { return total_in_; }
-  guint64 total_out() const { return total_out_; }
-  guint64 total_dropped() const { return total_dropped_; }
-  int seeks() const { return seeks_; }
-  int joins() const { return joins_; }
-  int model_changes() const { return int(model_changes_); }
+  // Not live, and its drop-policy stays as it is: it loses nothing but by flushes and ends.
+  bool keeps_all() const { return index_ == 0; }
 
- private:
   int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
 
   std::string model(const std::string& id) const {
@@ -245,6 +265,13 @@ class Stream {
     check(in == out + dropped && inside == 0, "frames are lost: " + text);
     check(out == received_, "frames that were pushed did not arrive: " + text);
     check(in >= pushed_, "frames that were taken are not counted: " + text);
+    if (keeps_all()) {
+      const GValue* drops = gst_structure_get_value(stats, "drops");
+      check(drops && GST_VALUE_HOLDS_STRUCTURE(drops), "no statistic drops");
+      for (const char* reason : {"overrun", "late", "qos"})
+        check(number_in(gst_value_get_structure(drops), reason) == 0,
+              std::string("dropped for ") + reason + " where nothing may be: " + text);
+    }
     total_in_ += in;
     total_out_ += out;
     total_dropped_ += dropped;
@@ -290,7 +317,7 @@ class Stream {
   void change_settings() {
     switch (pick(0, 5)) {
       case 0:
-        g_object_set(element_, "drop-policy", pick(0, 3), nullptr);
+        if (!keeps_all()) g_object_set(element_, "drop-policy", pick(0, 3), nullptr);
         break;
       case 1:
         g_object_set(element_, "on-drop", pick(0, 2), nullptr);

@@ -125,7 +125,7 @@ typedef struct {
   void *user;
   /* ---- since 0.2 */
   /* Part of the device's free memory (other programs counted; on the CPU the available memory or what the control
-   * group leaves) that passes may take: larger than 0 and at most 1; 0 = 0.85. Engine-wide: the latest open wins. */
+   * group leaves) that passes may take: larger than 0 and at most 1; 0 = 0.85. Of several users of a model the least counts. */
   float memory_fraction;
   /* How long the model stays loaded after its last user closed it, in milliseconds: the next open() finds it there.
    * 0 = freed by the last close(). Of several users the last one to close decides. */
@@ -298,8 +298,8 @@ typedef struct {
   uint64_t measured;         /* passes of this kind so far; 0: the times below are 0 too */
   int64_t single_ns;         /* learned time of a pass with one item */
   int64_t cap_ns;            /* and with batch_cap items */
-  Da3Quantiles service;      /* of the latest passes of this kind, whatever their size. p95 + the p95 below is what */
-  Da3Quantiles queue_wait;   /* a live element answers to a LATENCY query */
+  Da3Quantiles service;      /* of the latest passes of this kind, whatever their size */
+  Da3Quantiles queue_wait;   /* and how long their requests had waited */
   double items_per_second;   /* batch_cap / cap_ns */
   uint64_t memory_single, memory_cap; /* learned bytes of a pass beyond the weights; 0 = not known */
   uint32_t streams;          /* registered with the engine and not drained, of whatever kind: items_per_second / streams
@@ -312,8 +312,8 @@ typedef struct {
   uint32_t struct_size;
   /* One line: LibTorch version, CPU capability, devices. Static storage. */
   const char *(*runtime)(void);
-  /* Loads a model, or hands out the one already loaded with the same weights, device and precision
-   * (reference-counted). Blocks. NULL and *error on failure. */
+  /* Loads a model, or hands out the one already loaded with the same weights, device, precision,
+   * attention and performance mode (reference-counted). Blocks. NULL and *error on failure. */
   Da3Engine *(*open)(const Da3EngineConfig *config, Da3Error *error);
   /* Gives the reference back; waits until this reference's callbacks have returned. */
   void (*close)(Da3Engine *engine);

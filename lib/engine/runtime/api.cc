@@ -178,8 +178,7 @@ Da3Engine* open_engine(const Da3EngineConfig* given, Da3Error* error) {
     if (config.max_batch > 0)
       engine->plan += ", max-batch " + std::to_string(config.max_batch) + " (as asked)";
     engine->core = EngineCore::acquire(request, notice, progress, cancelled);
-    if (config.memory_fraction > 0)
-      engine->core->set_memory_fraction(engine->client.get(), config.memory_fraction);
+    engine->core->set_memory_fraction(engine->client.get(), config.memory_fraction);
     fill_info(engine.get());
     progress(1);
     out = engine.release();

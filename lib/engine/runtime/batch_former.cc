@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 namespace da3 {
@@ -55,13 +56,16 @@ const BatchFormer::Learned* BatchFormer::find_learned(const Item& like) const {
 
 // The longer unused half goes, but for what waits or runs.
 void BatchFormer::forget_kinds() {
-  if (!running_.empty() || !waiting_.empty()) return;
+  std::set<uint32_t> busy;
+  for (const auto& [id, running] : running_) busy.insert(running.job.cost);
+  for (const auto& [id, item] : waiting_)
+    if (const Learned* l = find_learned(item)) busy.insert(l->index);
   std::vector<uint64_t> uses;
   for (const auto& [cost, l] : learned_) uses.push_back(l.used);
   const auto middle = uses.begin() + int64_t(uses.size() / 2);
   std::nth_element(uses.begin(), middle, uses.end());
   std::erase_if(learned_, [&](const auto& entry) {
-    if (entry.second.used > *middle) return false;
+    if (entry.second.used > *middle || busy.count(entry.second.index)) return false;
     core_.forget_costs(entry.second.index);
     return true;
   });
@@ -184,6 +188,8 @@ BatchFormer::Work BatchFormer::next() {
   std::unique_lock<std::mutex> guard(lock_);
   for (;;) {
     Work work;
+    // For tasks too: they measure passes, within it.
+    if (memory_source_ && (!waiting_.empty() || !tasks_.empty())) core_.set_memory_budget(memory_source_());
     if (!tasks_.empty() && (!task_was_last_ || waiting_.empty())) {
       work.task = std::move(tasks_.front());
       tasks_.pop_front();
@@ -191,7 +197,6 @@ BatchFormer::Work BatchFormer::next() {
       return work;
     }
     if (stopped_) core_.drain_all();
-    if (memory_source_ && !waiting_.empty()) core_.set_memory_budget(memory_source_());
     Decision decision = core_.decide(clock_.now());
     for (const Job& job : decision.expired) work.expired.push_back(take(job.id));
     counters_.expired += work.expired.size();
@@ -296,8 +301,7 @@ void BatchFormer::shape_stats(const Item& like, Da3ShapeStats* out) const {
     if (const Learned* l = find_learned(like)) {
       CostModel& cost = core_.costs(l->index);
       const uint64_t budget = core_.memory_budget();
-      s.batch_cap =
-          like.max_batch > 0 ? std::min(like.max_batch, cost.memory_cap(budget)) : cost.known_cap(budget);
+      s.batch_cap = like.max_batch > 0 ? cost.memory_cap(budget, like.max_batch) : cost.known_cap(budget);
       s.measured = cost.measured();
       s.single_ns = cost.time(1);
       s.cap_ns = cost.time(s.batch_cap);
@@ -322,7 +326,10 @@ uint32_t BatchFormer::cap(const Item& like, bool explore) {
 
 uint32_t BatchFormer::to_measure(const Item& like) {
   const std::lock_guard<std::mutex> guard(lock_);
-  return core_.costs(learned(like).index).to_measure(core_.memory_budget());
+  CostModel& cost = core_.costs(learned(like).index);
+  const uint32_t size = cost.to_measure(core_.memory_budget());
+  // No pass that nobody asked for holds up a live stream for longer than it can wait.
+  return size > 1 && cost.time(size) > core_.tightest_slack(clock_.now(), cost.time(1)) ? 0 : size;
 }
 
 }  // namespace da3

@@ -194,8 +194,10 @@ bool BatchWorker::call(const std::function<void()>& task) {
 
 bool BatchWorker::warm_up(const Item& like, uint32_t most, const std::function<bool()>& stop,
                           const std::function<void(double)>& progress) {
-  constexpr uint32_t kLeast = 3;  // passes of a size that count
-  // No longer for the sake of sizes that hardly differ: they are compared further while they are used.
+  // Passes of a size that count; where no sizes are compared one tells what it takes.
+  const uint32_t least = most > 1 ? 3 : 1;
+  // No longer for the sake of sizes that hardly differ, or of one more pass that takes long: they are
+  // compared further while they are used.
   constexpr int64_t kLongest = 3'000'000'000;
   const int64_t begin = former_.now();
   std::map<uint32_t, uint32_t> counted;  // passes by size
@@ -205,8 +207,10 @@ bool BatchWorker::warm_up(const Item& like, uint32_t most, const std::function<b
   const auto advance = [&](double to) { progress(done = std::max(done, std::min(1.0, to))); };
   advance(0);
   for (uint32_t size = 1; size > 0 && size <= most; size = former_.to_measure(like)) {
-    if (former_.now() - begin > kLongest && counted[size] >= kLeast) break;
     const bool fresh = !counted.count(size);
+    const bool enough = fresh ? size > 1 : counted[size] > 0;
+    if (enough && former_.now() - begin > kLongest) break;
+    if (!fresh && most == 1) break;
     // The first pass of a size does not count: it fills caches and workspaces.
     for (int pass = fresh ? 0 : 1; pass < 2; ++pass) {
       if (stop()) return false;
@@ -217,7 +221,7 @@ bool BatchWorker::warm_up(const Item& like, uint32_t most, const std::function<b
         return true;
       }
       if (pass > 0) ++counted[size];
-      advance((std::log2(double(size)) + std::min(1 + counted[size], kLeast + 1) / (kLeast + 1.0)) / steps);
+      advance((std::log2(double(size)) + std::min(1 + counted[size], least + 1) / (least + 1.0)) / steps);
     }
   }
   advance(1);

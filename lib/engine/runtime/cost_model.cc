@@ -182,8 +182,8 @@ uint64_t CostModel::memory(uint32_t batch) const {
                   (double(above->second) - low_bytes) * (double(batch) - low) / (above->first - low));
 }
 
-uint32_t CostModel::memory_cap(uint64_t budget) const {
-  uint32_t cap = std::max(1u, std::min(limit_, fits_));
+uint32_t CostModel::memory_cap(uint64_t budget, uint32_t wanted) const {
+  uint32_t cap = std::max(1u, std::min(wanted, fits_));
   while (cap > 1 && memory(cap) > budget) --cap;
   return cap;
 }

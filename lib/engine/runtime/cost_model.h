@@ -22,7 +22,7 @@ constexpr uint64_t kUnlimitedMemory = std::numeric_limits<uint64_t>::max();
 
 class CostModel {
  public:
-  // Larger batches are never tried.
+  // Larger batches are never tried by itself.
   explicit CostModel(uint32_t limit = 64);
 
   // A pass of `batch` items took `time` ns.
@@ -42,7 +42,9 @@ class CostModel {
   // Most bytes of a pass, by straight lines between and beyond what was measured; 0 while nothing was.
   uint64_t memory(uint32_t batch) const;
   // What memory allows: by M(b) within `budget`, and by what ran out before.
-  uint32_t memory_cap(uint64_t budget) const;
+  uint32_t memory_cap(uint64_t budget) const { return memory_cap(budget, limit_); }
+  // The same for who says how many he wants: at most `wanted`, whatever limit() is.
+  uint32_t memory_cap(uint64_t budget, uint32_t wanted) const;
   // How many items to put together: known_cap(), or what the trial that is on wants to have measured next.
   uint32_t cap(uint64_t budget = kUnlimitedMemory) const;
   // What is known to pay: the smallest size within 1 % of the best throughput found. Sizes double, and end

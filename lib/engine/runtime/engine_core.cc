@@ -92,7 +92,7 @@ BatchWorker::Parts EngineCore::parts() {
 
 void EngineCore::set_memory_fraction(const Client* client, float fraction) {
   const std::lock_guard<std::mutex> guard(fractions_lock_);
-  fractions_[client] = fraction;
+  fractions_[client] = fraction > 0 ? fraction : kMemoryFraction;
   follow_fractions();
 }
 

@@ -29,7 +29,8 @@ class EngineCore {
   // Largest batch that is learned by itself.
   uint32_t limit() const { return model_->plan.policy.batch_limit; }
 
-  // Part of the free memory that passes may take, 0..1: the least of what its users say. Thread-safe.
+  // Part of the free memory that passes may take, 0..1: the least of what its users say, of who says 0 the
+  // usual one. Thread-safe.
   void set_memory_fraction(const Client* client, float fraction);
   void forget_memory_fraction(const Client* client);
   // The device now, or on a GPU when the worker last looked.

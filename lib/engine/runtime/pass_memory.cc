@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "engine/runtime/cpu_allocator.h"
 #include "engine/runtime/memory.h"
@@ -57,13 +58,14 @@ namespace {
 
 // Asked of the driver itself: that needs no CUDA headers. For the context of the calling thread, which is
 // there once the thread has used the device.
-uint64_t free_cuda_memory() {
+std::optional<uint64_t> free_cuda_memory() {
   static void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!driver) return 0;
+  if (!driver) return std::nullopt;
   using GetInfo = int (*)(size_t*, size_t*);
   static const auto get = reinterpret_cast<GetInfo>(dlsym(driver, "cuMemGetInfo_v2"));
   size_t free = 0, total = 0;
-  return get && get(&free, &total) == 0 ? free : 0;
+  if (!get || get(&free, &total) != 0) return std::nullopt;
+  return free;
 }
 
 }  // namespace
@@ -71,12 +73,10 @@ uint64_t free_cuda_memory() {
 DeviceMemory device_memory(c10::Device device, uint64_t reserve) {
   DeviceMemory out;
   if (device.is_cuda()) {
-    const uint64_t free = free_cuda_memory();
-    out.free = free > 0 ? free + reserve : 0;
+    if (const auto free = free_cuda_memory()) out.free = std::max<uint64_t>(1, *free + reserve);
   } else {
     // What the pool keeps is resident and yet free for the next pass.
-    const auto free = free_main_memory();
-    out.free = free ? *free + kept_block_bytes() : 0;
+    if (const auto free = free_main_memory()) out.free = std::max<uint64_t>(1, *free + kept_block_bytes());
     out.used = resident_memory();
   }
   return out;

@@ -12,8 +12,9 @@
 namespace da3 {
 
 struct DeviceMemory {
-  uint64_t free =
-      0;  // other programs counted; what the allocator holds in reserve counts as free; 0: not known
+  // Other programs counted; what the allocator holds in reserve counts as free. 0: not known; where it is
+  // known, at least 1.
+  uint64_t free = 0;
   uint64_t used = 0;  // by this process
 };
 

@@ -19,6 +19,8 @@ constexpr int64_t kPatience = 300 * kMillisecond;
 constexpr int64_t kMemory = 500 * kMillisecond;
 // How long a live stream without new jobs is taken for live.
 constexpr int64_t kLive = 2'000 * kMillisecond;
+// A deadline so many times as far off as another stream can wait leaves that one room.
+constexpr int64_t kMuchLonger = 2;
 // Waiting has to make an item cheaper by this much.
 constexpr double kWorthWaiting = 0.95;
 // Nothing is predicted that far.
@@ -231,8 +233,7 @@ std::vector<Scheduler::Candidate> Scheduler::candidates(int64_t now) {
 
 uint32_t Scheduler::cap_of(const Job& job) {
   CostModel& cost = costs(job.cost);
-  return job.max_batch > 0 ? std::min(job.max_batch, cost.memory_cap(memory_budget_))
-                           : cost.cap(memory_budget_);
+  return job.max_batch > 0 ? cost.memory_cap(memory_budget_, job.max_batch) : cost.cap(memory_budget_);
 }
 
 // Whether every deadline can be met if the jobs are served in this order: a first batch as choose_in_time()
@@ -360,17 +361,27 @@ void Scheduler::choose_overloaded(std::vector<Candidate>& members, int64_t now, 
   members = std::move(chosen);
 }
 
-// A batch without deadlines must not be so long that a live stream cannot be served in time after it.
+int64_t Scheduler::tightest_slack(int64_t now, int64_t least) const {
+  int64_t out = kNever;
+  for (const auto& [id, s] : streams_)
+    if (s.slack >= least && s.slack != kNever && !s.drained && s.last_push != kNever &&
+        now - s.last_push <= kLive)
+      out = std::min(out, s.slack);
+  return out;
+}
+
+// A batch without deadlines, or with far ones, must not be so long that a live stream cannot be served in
+// time after it. Among streams that can wait about equally long their own deadlines see to that.
 uint32_t Scheduler::limit_blocking(const std::vector<Candidate>& members, int64_t now, uint32_t size) {
-  for (uint32_t i = 0; i < size; ++i)
-    if (members[i].job->deadline != kNever) return size;
   CostModel& cost = costs(members.front().job->cost);
-  int64_t allowed = kNever;
-  for (const auto& [id, s] : streams_) {
-    if (s.slack == kNever || s.drained || s.last_push == kNever || now - s.last_push > kLive) continue;
-    allowed = std::min(allowed, s.slack - cost.time_upper(1));
+  // Who could not be served in time by an idle engine gains nothing.
+  const int64_t tightest = tightest_slack(now, cost.time_upper(1));
+  if (tightest == kNever) return size;
+  for (uint32_t i = 0; i < size; ++i) {
+    const int64_t deadline = members[i].job->deadline;
+    if (deadline != kNever && deadline - now < kMuchLonger * tightest) return size;
   }
-  while (size > 1 && allowed != kNever && cost.time_upper(size) > allowed) --size;
+  while (size > 1 && cost.time_upper(size) > tightest - cost.time_upper(1)) --size;
   return size;
 }
 

@@ -79,6 +79,9 @@ class Scheduler {
   size_t waiting() const { return waiting_; }
   size_t streams() const;         // registered ones
   size_t active_streams() const;  // of these, those from which more may come
+  // The least time that a live stream leaves for one of its jobs, of those that are live at `now` and leave
+  // at least `least`; kNever: there is none.
+  int64_t tightest_slack(int64_t now, int64_t least) const;
   uint64_t memory_budget() const { return memory_budget_; }
 
  private:
