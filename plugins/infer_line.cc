@@ -156,7 +156,7 @@ bool InferStream::line_blocked() const {
 // By the sink pad's thread, the task and the loader's thread; one at a time, so that the order is kept.
 void InferStream::pump() {
   Skipped skipped;
-  std::shared_ptr<Engine> ended;
+  bool ended = false;
   {
     const std::lock_guard one_at_a_time(pump_mutex_);
     Lock lock(sync_->mutex);
@@ -166,10 +166,10 @@ void InferStream::pump() {
       submitted = true;
     }
     tidy_skipped(skipped);
-    if (submitted && end_queued_ && waiting_.empty()) ended = engine_;
+    ended = submitted && end_queued_ && waiting_.empty();
   }
   // The end was told when it came; what was submitted since has made the stream one that goes on.
-  if (ended) ended->drain(this);
+  if (ended) drain_engines();
   if (skipped.reports.empty()) return;
   sync_->changed.notify_all();
   report(std::move(skipped));

@@ -458,9 +458,11 @@ void InferStream::prepare_for(GstEvent* event) {
       break;
     case GST_EVENT_SEGMENT_DONE:
     case GST_EVENT_STREAM_GROUP_DONE:
-    case GST_EVENT_EOS:
       close_group();
-      for (const auto& engine : engines()) engine->drain(this);
+      drain_engines();
+      break;
+    case GST_EVENT_EOS:
+      close_group();  // the engines hear of it when it is in the list
       break;
     default:
       break;
@@ -493,7 +495,14 @@ gboolean InferStream::append_event(GstEvent* event) {
   items_.push_back(std::move(item));
   lock.unlock();
   sync_->changed.notify_all();
+  // What is submitted after this is followed by another one, see pump().
+  if (end) drain_engines();
   return TRUE;
+}
+
+// Nothing more comes for now: no batch waits for this stream.
+void InferStream::drain_engines() {
+  for (const auto& engine : engines()) engine->drain(this);
 }
 
 void InferStream::refuse_end() {

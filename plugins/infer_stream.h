@@ -166,6 +166,7 @@ class InferStream {
   gboolean flush_stop(GstEvent* event);
   gboolean append_event(GstEvent* event);
   void refuse_end();
+  void drain_engines();
   void drop_items(DropReason reason);
   void open_for_buffers();
   std::optional<bool> upstream_is_live() const;

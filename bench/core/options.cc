@@ -152,7 +152,8 @@ Options parse_options(const std::vector<std::string>& arguments,
       if (i + 1 >= arguments.size() || arguments[i + 1].rfind("--", 0) == 0)
         throw std::invalid_argument(argument + " needs a value");
       setter->second(argument, arguments[++i]);
-      o.given.push_back(argument);
+      const std::string& value = arguments[i];
+      o.given[argument] = size_t(1 + std::count(value.begin(), value.end(), ','));
     } else {
       names.push_back(argument);
     }
@@ -183,17 +184,25 @@ Options parse_options(const std::vector<std::string>& arguments,
 }
 
 void check_taken(const Options& options, const std::vector<std::string>& takes) {
-  for (const std::string& option : options.given) {
-    static const std::set<std::string> kCommon = {"--device", "--runs",     "--warm-up", "--seconds",
-                                                  "--json",   "--markdown", "--svg"};
-    const bool taken =
-        kCommon.count(option) || std::any_of(takes.begin(), takes.end(), [&](const std::string& t) {
-          return (" " + t + " ").find(" " + option + " ") != std::string::npos;
-        });
+  static const std::set<std::string> kCommon = {"--device", "--runs",     "--warm-up", "--seconds",
+                                                "--json",   "--markdown", "--svg"};
+  const auto has = [](const std::string& list, const std::string& word) {
+    return (" " + list + " ").find(" " + word + " ") != std::string::npos;
+  };
+  for (const auto& [option, values] : options.given) {
+    bool taken = kCommon.count(option) > 0;
+    for (const std::string& t : takes) {
+      const bool one = has(t, option + "=1");
+      if (one && values > 1)
+        throw BadOption("this work takes one " + option + ", not " + std::to_string(values));
+      taken = taken || one || has(t, option);
+    }
     if (taken) continue;
     std::string list;
     for (const std::string& t : takes) list += " " + t;
-    throw BadOption("this work does not take " + option + (list.empty() ? "" : "; it takes" + list));
+    for (size_t at; (at = list.find("=1")) != std::string::npos;) list.erase(at, 2);
+    throw BadOption("this work does not take " + option +
+                    (list.find_first_not_of(' ') == std::string::npos ? "" : "; it takes" + list));
   }
 }
 
@@ -215,7 +224,7 @@ std::string usage(const std::string& works) {
          "  --model LIST        synthetic:NAME, da3-demo, a file, a folder or a repository id\n"
          "  --size LIST         WIDTHxHEIGHT of the network's input, multiples of 14\n"
          "  --batch LIST, --views LIST, --threads LIST\n"
-         "  --attention LIST    back ends of attention (model)\n"
+         "  --attention LIST    back ends of attention (model, batching)\n"
          "  --images N          batching: images of the full size (20); --load equal or mixed: one of the "
          "two\n"
          "  --mode LIST         minimal, balanced, max (matrix and model)\n"

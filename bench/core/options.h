@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -37,7 +38,7 @@ struct Options {
   // write-model
   std::string write_name, write_folder;
   uint64_t seed = 0;
-  std::vector<std::string> given;  // options of the command line, as they were written
+  std::map<std::string, size_t> given;  // options of the command line, and how many values each has
 };
 
 // What the user asked for cannot be done: a sentence for him.
@@ -53,8 +54,9 @@ T only(const std::vector<T>& values, const std::string& option, T otherwise) {
   return values.empty() ? otherwise : values.front();
 }
 
-// Throws BadOption when an option was given that none of the works takes. `takes` are their options beside
-// --quick, --device, --runs, --warm-up, --seconds and the files to write, separated by blanks.
+// Throws BadOption when an option was given that none of the works takes, or several values to one that takes
+// one. `takes` are the options of each beside --quick, --device, --runs, --warm-up, --seconds and the files
+// to write, separated by blanks; "--size=1" takes one value.
 void check_taken(const Options& options, const std::vector<std::string>& takes);
 
 // Throws std::invalid_argument with a sentence for the user. `known_works` are the names that may be given.

@@ -158,7 +158,7 @@ void run(Context& context) {
 }
 
 DA3_BENCH_WORK(50, "attention", "one attention layer with every back end there is", run,
-               "--precision --threads");
+               "--precision --threads=1");
 
 }  // namespace
 }  // namespace da3::bench

@@ -327,8 +327,8 @@ void run(Context& context) {
   if (models.empty()) models = {"synthetic:da3-small"};
   for (const int64_t b : o.batches)
     if (b > DA3_BATCH_BUCKETS)
-      throw BadOption("--batch of work batching needs whole numbers from 1 to " +
-                      std::to_string(DA3_BATCH_BUCKETS) + ", not '" + std::to_string(b) + "'");
+      throw std::runtime_error("--batch of work batching needs whole numbers from 1 to " +
+                               std::to_string(DA3_BATCH_BUCKETS) + ", not '" + std::to_string(b) + "'");
   for (const std::string& model : models)
     for (const char* load : {"equal", "mixed"}) {
       if (!o.load.empty() && o.load != load) continue;
@@ -346,7 +346,7 @@ void run(Context& context) {
 }
 
 DA3_BENCH_WORK(60, "batching", "images through the engine with fixed batches and with the learned one", run,
-               "--model --size --batch --precision --attention --threads --images --load");
+               "--model --size=1 --batch --precision=1 --attention=1 --threads=1 --images --load");
 
 }  // namespace
 }  // namespace da3::bench

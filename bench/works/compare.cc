@@ -310,7 +310,7 @@ void run(Context& context) {
 
 DA3_BENCH_WORK(
     90, "compare", "other engines with the same weights and pictures, by turns", run,
-    "--model --size --batch --views --precision --threads --seed --peers --upstream --python --venv "
+    "--model --size --batch --views --precision --threads=1 --seed --peers --upstream --python --venv "
     "--onnx-folder --dacpp --dacpp-model --dacpp-arguments");
 
 }  // namespace

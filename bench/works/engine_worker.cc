@@ -234,9 +234,16 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
     Outcome outcome;
     outcome.row = alternatives[i].subject;
     try {
-      auto worker = std::make_shared<Worker>(alternatives[i].start());
-      outcome.ready = worker->hear(1800);
-      worker->ask({{"do", "run"}}, kFirstPassSeconds);  // shapes are new: counts in no plan
+      std::shared_ptr<Worker> worker;
+      if (const auto other = alternatives[i].shares) {
+        worker = out.at(*other).worker;
+        outcome.ready = out[*other].ready;
+        if (!worker) throw std::runtime_error(turns[*other].failure);
+      } else {
+        worker = std::make_shared<Worker>(alternatives[i].start());
+        outcome.ready = worker->hear(1800);
+        worker->ask({{"do", "run"}}, kFirstPassSeconds);  // shapes are new: counts in no plan
+      }
       outcome.worker = worker;
       turns[i].once = [worker, around = alternatives[i].around] {
         const std::shared_ptr<void> during = around ? around() : nullptr;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,7 @@ struct Alternative {
   std::function<Worker()> start;  // may throw: the row is skipped with the reason
   // What it returns lives during each run, empty: nothing.
   std::function<std::shared_ptr<void>()> around = {};
+  std::optional<size_t> shares = {};  // the process of an earlier one, in place of one of its own
 };
 
 struct Outcome {

@@ -211,7 +211,7 @@ void run(Context& context) {
 
 DA3_BENCH_WORK(30, "load",
                "opening a model: from the disk, from the page cache, again; until the first result", run,
-               "--model --precision --size --threads --seed");
+               "--model --precision --size=1 --threads=1 --seed");
 
 }  // namespace
 }  // namespace da3::bench

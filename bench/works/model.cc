@@ -2,6 +2,7 @@
 //
 // Works `model` and `matrix`: whole passes of the engine, from 8-bit pixels to results in host memory.
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <numeric>
@@ -80,7 +81,8 @@ void add_scores(const Context& context, std::vector<Outcome>* all) {
   if (scenes == 0) scenes = context.options.quick ? 2 : 16;
   double in_fp32 = 0;
   for (Outcome& outcome : *all) {
-    if (!outcome.worker || outcome.ready.value("synthetic", true)) continue;
+    if (!outcome.worker || outcome.ready.value("synthetic", true) || outcome.row.contains("neighbours"))
+      continue;
     Row score;
     try {
       score = outcome.worker->ask({{"do", "score"}, {"scenes", scenes}}, 3600);
@@ -115,6 +117,7 @@ class Neighbours {
  private:
   static Worker busy() {
     return Worker::fork([](Channel& channel) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // another signal would not reach one that stands still
       std::thread([] {
         volatile double x = 1;
         for (;;) x = x * 1.0000001 + 1e-9;
@@ -144,6 +147,7 @@ void measure_group(Context& context, const std::string& work, const std::vector<
       if (beside) {
         alternative.subject["neighbours"] = count;
         alternative.around = [&neighbours] { return neighbours.wake(); };
+        alternative.shares = alternatives.size() - 1;
       }
       alternatives.push_back(std::move(alternative));
       setup_of.push_back(&setup);
@@ -241,7 +245,7 @@ DA3_BENCH_WORK(
     "--model --size --batch --views --precision --attention --mode --threads --neighbours --scenes");
 const WorkRegistration matrix(Work{
     70, "matrix", "performance modes by precisions, da3-large, five views of 504x504", run_matrix,
-    "--model --size --views --precision --mode --threads --scenes"});
+    "--model=1 --size=1 --views=1 --precision --mode --threads=1 --scenes"});
 
 }  // namespace
 }  // namespace da3::bench

@@ -395,7 +395,7 @@ void run(Context& context) {
 }
 
 DA3_BENCH_WORK(80, "pipeline", "the GStreamer pipeline against the engine alone; latency; copies", run,
-               "--model --size --precision --threads");
+               "--model --size=1 --precision --threads=1");
 
 }  // namespace
 }  // namespace da3::bench

@@ -81,6 +81,8 @@ const auto four_view_rays = within("rays of four views [degrees]", ray_angle, kR
 const auto ray_lengths = within("length of rays [factor]", ray_length, kRayLength);
 const auto ray_origins = within("origins of rays [degrees]", ray_origin_angle, kOriginDegrees);
 const auto rotations = within("rotation [degrees]", rotation_error, kRotationDegrees);
+// Where another reference may have been chosen for some scenes than fp32 chooses.
+const auto rotations_of_any_reference = within("rotation [degrees]", rotation_error, 1.25 * kRotationDegrees);
 const auto directions = within("direction of translation [degrees]", direction_error, kDirectionDegrees);
 const auto units = within("units of depth and translation [factor]", unit_factor, kUnitFactor);
 const auto one_angle_of_view = within("angle of view, one view", fov_error, kFovOneView);
@@ -176,7 +178,9 @@ void check_precision(const char* name, Da3Precision precision, const Nearness& b
     return Verdict{difference <= bound.rotation && worse <= 0.1 * kRotationDegrees, figures};
   };
   check(answers({4, precision, DA3_REF_VIEW_FIRST, mode}), turned_little, {kStill});
-  check(answers({4, precision, Question().reference, mode}), four_view_depth, wrong_depths());
+  const Cases& chosen = answers({4, precision, Question().reference, mode});
+  check(chosen, four_view_depth, wrong_depths());
+  check(chosen, rotations_of_any_reference, {kStill});
 }
 
 }  // namespace

@@ -441,6 +441,8 @@ class Rows(Folder):
         rows = self.rows("batching", "--model", self.dir / "none")
         self.assertEqual(len(rows), 1)
         self.assertIn("none", rows[0]["skipped"])
+        rows = self.rows("batching", "--batch", 100)
+        self.assertIn("from 1 to 64", rows[0]["skipped"])
         rows = self.rows("batching", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--precision", "tf32")
         self.assertIn("no precision 'tf32'", rows[0]["skipped"])
 
@@ -449,7 +451,6 @@ class Rows(Folder):
             (("matrix", "--batch", 2), "does not take --batch"),
             (("attention", "--size", "28x28"), "does not take --size"),
             (("batching", "--size", "28x28,56x28"), "one --size, not 2"),
-            (("batching", "--batch", 100), "--batch of work batching"),
             (("load", "--model", "none", "--threads", "1,2"), "one --threads, not 2"),
         ):
             with self.subTest(arguments=arguments):

@@ -34,6 +34,30 @@ bool refuses(const std::vector<std::string>& arguments, const std::string& part)
 
 }  // namespace
 
+TEST_CASE("an option that no work takes, or several values where one takes one") {
+  const std::vector<std::string> names = {"one", "two"};
+  const auto check = [&](std::vector<std::string> arguments,
+                         const std::vector<std::string>& takes) -> std::string {
+    arguments.insert(arguments.begin(), "one");
+    try {
+      check_taken(parse_options(arguments, names), takes);
+    } catch (const BadOption& e) {
+      return e.what();
+    }
+    return "";
+  };
+  CHECK(check({"--json", "x", "--runs", "3"}, {""}).empty());
+  CHECK(check({"--batch", "1,2"}, {"--size --batch"}).empty());
+  CHECK(check({"--batch", "1,2"}, {"--size"}) == "this work does not take --batch; it takes --size");
+  CHECK(check({"--batch", "1"}, {""}) == "this work does not take --batch");
+  // Of two works one is enough,
+  CHECK(check({"--batch", "1"}, {"--size", "--batch=1"}).empty());
+  // but for each that takes it, it has to be as it can take it.
+  CHECK(check({"--batch", "1,2"}, {"--batch", "--batch=1"}) == "this work takes one --batch, not 2");
+  // No name is a part of another.
+  CHECK(!check({"--dacpp", "x"}, {"--dacpp-model"}).empty());
+}
+
 TEST_CASE("a full command line") {
   const Options o = parse({"model",
                            "ceiling",

@@ -329,11 +329,15 @@ TEST_SUITE("passes that are disturbed") {
       std::vector<double> item;
       double single;
       uint32_t images;
+      double mean = 0.985, tenth = 0.97;  // the least: of all runs, and of nineteen in twenty
     };
     const Case cases[] = {
         {"hardly any gain", {1, 0.99, 0.98, 0.98, 0.98, 0.98}, 40e6, 20},
         {"a tenth, best at four", {1.10, 1.02, 1.0, 1.03, 1.08, 1.10}, 40e6, 20},
         {"best at two", {1.05, 1.0, 1.0, 1.01, 1.05, 1.1}, 40e6, 20},
+        // Steps that are smaller than what single passes scatter, and not followed to their end.
+        {"a twentieth, step by step", {1.055, 1.035, 1.02, 1.0, 1.0, 1.0}, 50e6, 20, 0.975, 0.95},
+        {"four hundredths, step by step", {1.04, 1.03, 1.02, 1.01, 1.0, 1.0}, 50e6, 20, 0.97, 0.96},
         {"none", {1, 1.05, 1.1, 1.12, 1.15, 1.2}, 40e6, 20},
         {"a GPU", {9.2, 5.2, 3.2, 2.2, 1.7, 1.45}, 1e6, 20},
         {"small pictures", {7.08, 5.85, 5.67, 5.16, 5.17, 5.18}, 1e6, 100},
@@ -350,8 +354,8 @@ TEST_SUITE("passes that are disturbed") {
         std::sort(ratios.begin(), ratios.end());
         double mean = 0;
         for (const double r : ratios) mean += r / double(ratios.size());
-        CHECK(mean >= 0.985);
-        CHECK(ratios[10] >= 0.97);  // of 200
+        CHECK(mean >= c.mean);
+        CHECK(ratios[10] >= c.tenth);  // of 200
       }
   }
 
@@ -411,7 +415,8 @@ TEST_SUITE("memory") {
     CHECK(model.memory_cap(da3::kUnlimitedMemory, 64) == 64);
     CHECK(model.memory_cap(250, 64) == 4);
     CHECK(model.memory_cap(250, 3) == 3);
-    CHECK(model.memory_cap(10) == 1);  // one is always tried
+    CHECK(CostModel(8).memory_cap(da3::kUnlimitedMemory, 64) == 8);  // but not before anything ran
+    CHECK(model.memory_cap(10) == 1);                                // one is always tried
     CHECK(model.cap() == 32);
   }
 

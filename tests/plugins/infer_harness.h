@@ -258,10 +258,10 @@ class Infer {
   }
   // Whatever a test does: every frame that came in came out or is counted under a reason.
   ~Infer() {
+    gst_element_set_state(element, GST_STATE_NULL);  // nothing comes out any more
     const guint64 received = harness ? gst_harness_buffers_received(harness) : 0;
     const GstPadChainFunction last_chain = harness ? GST_PAD_CHAINFUNC(harness->sinkpad) : nullptr;
     if (harness) gst_harness_teardown(harness);
-    gst_element_set_state(element, GST_STATE_NULL);
     assert_accounts();
     const bool all = harness_chain_ == last_chain;  // of another function the harness does not know
     const guint64 counted = stat("frames-out");

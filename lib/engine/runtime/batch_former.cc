@@ -329,7 +329,7 @@ uint32_t BatchFormer::to_measure(const Item& like) {
   CostModel& cost = core_.costs(learned(like).index);
   const uint32_t size = cost.to_measure(core_.memory_budget());
   // No pass that nobody asked for holds up a live stream for longer than it can wait.
-  return size > 1 && cost.time(size) > core_.tightest_slack(clock_.now(), cost.time(1)) ? 0 : size;
+  return size > 1 && cost.time(size) > core_.tightest(clock_.now()).wait ? 0 : size;
 }
 
 }  // namespace da3

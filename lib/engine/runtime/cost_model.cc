@@ -183,6 +183,8 @@ uint64_t CostModel::memory(uint32_t batch) const {
 }
 
 uint32_t CostModel::memory_cap(uint64_t budget, uint32_t wanted) const {
+  // Nothing is known of the first pass.
+  if (measured_ == 0) wanted = std::min(wanted, std::max(1u, limit_));
   uint32_t cap = std::max(1u, std::min(wanted, fits_));
   while (cap > 1 && memory(cap) > budget) --cap;
   return cap;

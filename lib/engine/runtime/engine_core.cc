@@ -111,9 +111,10 @@ void EngineCore::follow_fractions() {
 uint64_t EngineCore::refresh_memory() {
   const int64_t now = Clock::real().now();
   if (looked_ == 0 || now - looked_ > kLookInterval) {
-    looked_ = now;
     const OnDevice here(model_->device);
     device_free_ = device_memory(model_->device, allocator_reserve_).free;
+    // A GPU does not say before something has been done on it: then the next pass asks again.
+    if (device_free_ > 0) looked_ = now;
   }
   return memory_budget();
 }

@@ -223,7 +223,8 @@ class Answers {
 
 std::string remaining_settings(const Policy& policy, Da3PerformanceMode mode, at::Device device) {
   std::string out = std::string("; performance-mode ") + name_of(mode) + ": ";
-  out += policy.batch_limit == 1 ? "no batches" : "batches up to " + std::to_string(policy.batch_limit);
+  out += policy.batch_limit == 1 ? "learns no batches"
+                                 : "learns batches up to " + std::to_string(policy.batch_limit);
   if (device.is_cpu())
     out += std::string(", weights ") + (policy.prepack ? "laid out for the processor" : "as in the file") +
            ", " + std::to_string(at::get_num_threads()) + " threads";

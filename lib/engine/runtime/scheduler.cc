@@ -62,6 +62,7 @@ void Scheduler::stream_end(uint64_t stream) {
   const auto found = streams_.find(stream);
   if (found == streams_.end()) return;
   found->second.registered = false;
+  found->second.drained = true;  // what runs of it is its last
   if (found->second.unfinished == 0) streams_.erase(found);
 }
 
@@ -108,14 +109,16 @@ void Scheduler::push(const Job& job) {
   s.last_finish = kNever;
   s.last_push = now;
   s.last_kind = job.kind;
+  s.last_cost = job.cost;
   s.drained = false;
   ++s.unfinished;
   s.was_full = s.traits.max_pending > 0 && s.unfinished >= s.traits.max_pending;
   if (job.deadline != kNever) {
     const int64_t slack = job.deadline - now;
     s.slack = s.slack == kNever ? slack : std::min(slack, s.slack + (slack - s.slack) / 8);
+    s.room = s.room == kNever ? slack : std::max(slack, s.room + (slack - s.room) / 8);
   } else {
-    s.slack = kNever;
+    s.slack = s.room = kNever;
   }
   s.waiting.push_back(job);
   ++waiting_;
@@ -361,27 +364,28 @@ void Scheduler::choose_overloaded(std::vector<Candidate>& members, int64_t now, 
   members = std::move(chosen);
 }
 
-int64_t Scheduler::tightest_slack(int64_t now, int64_t least) const {
-  int64_t out = kNever;
-  for (const auto& [id, s] : streams_)
-    if (s.slack >= least && s.slack != kNever && !s.drained && s.last_push != kNever &&
-        now - s.last_push <= kLive)
-      out = std::min(out, s.slack);
+Scheduler::Tightest Scheduler::tightest(int64_t now) const {
+  Tightest out;
+  for (const auto& [id, s] : streams_) {
+    if (s.slack == kNever || s.drained || s.last_push == kNever || now - s.last_push > kLive) continue;
+    const auto cost = costs_.find(s.last_cost);
+    const int64_t wait = s.slack - (cost == costs_.end() ? 0 : cost->second.model.time_upper(1));
+    if (wait >= 0 && wait < out.wait) out = {wait, s.room};
+  }
   return out;
 }
 
 // A batch without deadlines, or with far ones, must not be so long that a live stream cannot be served in
-// time after it. Among streams that can wait about equally long their own deadlines see to that.
+// time after it. Among streams that have about equally long their own deadlines see to that.
 uint32_t Scheduler::limit_blocking(const std::vector<Candidate>& members, int64_t now, uint32_t size) {
-  CostModel& cost = costs(members.front().job->cost);
-  // Who could not be served in time by an idle engine gains nothing.
-  const int64_t tightest = tightest_slack(now, cost.time_upper(1));
-  if (tightest == kNever) return size;
+  const Tightest live = tightest(now);
+  if (live.wait == kNever) return size;
   for (uint32_t i = 0; i < size; ++i) {
     const int64_t deadline = members[i].job->deadline;
-    if (deadline != kNever && deadline - now < kMuchLonger * tightest) return size;
+    if (deadline != kNever && deadline - now < kMuchLonger * live.room) return size;
   }
-  while (size > 1 && cost.time_upper(size) > tightest - cost.time_upper(1)) --size;
+  CostModel& cost = costs(members.front().job->cost);
+  while (size > 1 && cost.time_upper(size) > live.wait) --size;
   return size;
 }
 

@@ -79,9 +79,13 @@ class Scheduler {
   size_t waiting() const { return waiting_; }
   size_t streams() const;         // registered ones
   size_t active_streams() const;  // of these, those from which more may come
-  // The least time that a live stream leaves for one of its jobs, of those that are live at `now` and leave
-  // at least `least`; kNever: there is none.
-  int64_t tightest_slack(int64_t now, int64_t least) const;
+  // The live stream that can wait least at `now` for a pass of others, of those that an idle engine can serve
+  // in time.
+  struct Tightest {
+    int64_t wait = kNever;  // so long, before a job of its own has to run; kNever: there is no such stream
+    int64_t room = kNever;  // what its jobs have until their deadlines as a rule
+  };
+  Tightest tightest(int64_t now) const;
   uint64_t memory_budget() const { return memory_budget_; }
 
  private:
@@ -97,7 +101,9 @@ class Scheduler {
     double interval = 0;                  // measured, between pushes
     bool was_full = false;                // had max_pending unfinished at its last push
     double think = -1, think_spread = 0;  // measured, from the end of a pass to the next push; -1: not known
-    int64_t slack = kNever;               // least deadline - submission of late
+    uint32_t last_cost = 0;
+    // Deadline - submission of late: the least, and the most. kNever: without deadlines.
+    int64_t slack = kNever, room = kNever;
     bool closed_loop() const { return was_full && think >= 0; }
   };
   struct Candidate {
