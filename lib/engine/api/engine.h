@@ -341,7 +341,7 @@ typedef struct {
   void (*stats)(const Da3Engine *engine, Da3EngineStats *out);
   void (*shape_stats)(const Da3Engine *engine, const Da3Shape *shape, Da3ShapeStats *out);
   /* Measures passes of 1, 2, 4, ... items of this kind on made-up pictures, up to `max_batch`, until two doublings
-   * gain under 5 % together, one is clearly worse, three seconds are over, or the next would not fit into memory or into the time that a live
+   * gain under 5 % together and the last hardly anything, one is clearly worse, three seconds are over, or the next would not fit into memory or into the time that a live
    * stream on the engine can wait. Blocks; passes of others run in between. 0, or the error
    * code with *error filled: as submit(), NO_MEMORY when one item does not fit, CANCELLED when warm_up_stop() was
    * called or Da3EngineConfig.cancelled says so. What was measured before stays. Not while close() of the same

@@ -9,14 +9,18 @@
 namespace da3 {
 namespace {
 
-constexpr double kWorthGrowing = 1.05;  // two doublings that gain less together end the search,
-constexpr double kClearLoss = 0.9;      // and so does one that is so much worse
-constexpr double kNearBest = 0.99;      // the smallest size this near to the best is taken
-constexpr size_t kEnough = 3;           // passes of each size before a trial can end,
-constexpr size_t kSure = 8;             // and when it ends, however near the decision is
+// Two doublings that gain less together end the search: for live streams, to whom a larger batch costs time,
+// at once; for others if the last one gained hardly anything.
+constexpr double kWorthGrowing = 1.05, kHardlyGrowing = 1.005;
+constexpr double kClearLoss = 0.9;  // and so does one that is so much worse
+constexpr double kNearBest = 0.99;  // the smallest size this near to the best is taken
+constexpr size_t kEnough = 3;       // passes of each size before a trial can end,
+// and when it ends, however near the decision is: a live stream does not wait for the last word.
+constexpr size_t kSure = 9, kSureLive = 8;
 // After so many passes a trial is repeated: clocks, neighbours and memory change. The first times sooner,
 // where it was a near thing.
 constexpr uint64_t kRepeat = 512, kFirstRepeat = 16;
+constexpr uint64_t kLive = 512;      // after the last job of a live stream
 constexpr uint32_t kMostTrials = 4;  // that count together
 constexpr double kOtherTime = 0.1;   // trials that differ by more do not
 constexpr double kMostNoise = 0.15;
@@ -54,6 +58,17 @@ void CostModel::observe(uint32_t batch, int64_t time) {
   learn_time(batch, time);
   learn_gain(batch, time);
   changed();
+}
+
+void CostModel::is_live() {
+  const bool was_live = measured_ < live_until_;
+  live_until_ = measured_ + kLive;
+  if (was_live) return;
+  changed();
+  // A trial of sizes that are out of reach now ends.
+  const Choice choice = choose(std::min(limit_, fits_));
+  if (trial_.small > std::max(choice.cap, choice.unknown)) trial_ = {};
+  if (trial_.small == 0) start_trial();
 }
 
 void CostModel::learn_time(uint32_t batch, int64_t time) {
@@ -210,7 +225,8 @@ CostModel::Choice CostModel::choose(uint32_t most) const {
     }
     const double gain = known->second.value;
     ladder.emplace_back(2 * last, gain * rate);
-    if (gain < kClearLoss || gain * rate < kWorthGrowing * before) break;
+    const bool little = gain * rate < kWorthGrowing * before;
+    if (gain < kClearLoss || (little && (gain < kHardlyGrowing || measured_ < live_until_))) break;
   }
   double best = 0;
   for (const auto& [size, rate] : ladder) best = std::max(best, rate);
@@ -250,7 +266,7 @@ void CostModel::conclude() {
   const double found = undisturbed(trial_.small_times, count) / undisturbed(trial_.large_times, count);
   const double doubt = noise_ / std::sqrt(double(count));
   const bool near = found > 1 - doubt && found < kWorthGrowing + doubt;
-  if (near && count < kSure) return;
+  if (near && count < (measured_ < live_until_ ? kSureLive : kSure)) return;
   Gain& gain = gains_[trial_.small];
   // What was found before counts too, unless it is of another time.
   gain.trials = std::abs(found / gain.value - 1) < kOtherTime ? gain.trials + 1 : 1;

@@ -27,6 +27,8 @@ class CostModel {
 
   // A pass of `batch` items took `time` ns.
   void observe(uint32_t batch, int64_t time);
+  // There is a job with a deadline: for some hundred passes from now larger batches have to gain more.
+  void is_live();
   // A pass of `batch` items took `bytes` beyond what was held before.
   void observe_memory(uint32_t batch, uint64_t bytes);
   // A pass of `batch` items did not fit into memory. Returns true if that lowers the limit.
@@ -48,7 +50,8 @@ class CostModel {
   // How many items to put together: known_cap(), or what the trial that is on wants to have measured next.
   uint32_t cap(uint64_t budget = kUnlimitedMemory) const;
   // What is known to pay: the smallest size within 1 % of the best throughput found. Sizes double, and end
-  // when two doublings gain under 5 % together, or one is clearly worse.
+  // when two doublings gain under 5 % together (without live streams: and the last one hardly anything), or
+  // one is clearly worse.
   uint32_t known_cap(uint64_t budget = kUnlimitedMemory) const;
   // What to measure next, 0 = there is no trial, or memory forbids it.
   uint32_t to_measure(uint64_t budget = kUnlimitedMemory) const;
@@ -100,6 +103,7 @@ class CostModel {
   double upper_ = kFirstSpread;
   double noise_;  // how far passes are above what is typical, single outliers aside
   uint64_t measured_ = 0;
+  uint64_t live_until_ = 0;                               // in passes
   uint32_t fits_ = std::numeric_limits<uint32_t>::max();  // by what ran out of memory
   uint32_t since_out_of_memory_ = 0;
   std::map<uint32_t, Gain> gains_;  // by the smaller size
