@@ -131,28 +131,39 @@ class Session {
     return nullptr;
   }
 
-  // Only the first counts: the others are its consequences.
+  // Only the first counts: the others are its consequences. But a full disk is full for several files.
   void keep_error(GstMessage* message) {
-    if (outcome_.error) return;
-    on_error_();
     GError* error = nullptr;
     gchar* debug = nullptr;
     gst_message_parse_error(message, &error, &debug);
     const ErrorPtr owned_error(error);
     const TextPtr owned_debug(debug);
+    const Branch* const culprit = branch_of(GST_MESSAGE_SRC(message));
+    const bool full = culprit && g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT);
+    if (outcome_.error) {
+      if (full && !did_not_fit_.empty())
+        outcome_.error = DemoError(disk_is_full(culprit->file), outcome_.error->detail());
+      return;
+    }
+    on_error_();
     const TextPtr path(gst_object_get_path_string(GST_MESSAGE_SRC(message)));
     std::string text = error->message;
-    if (const Branch* branch = branch_of(GST_MESSAGE_SRC(message))) {
-      if (g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT)) {
-        text = "The disk is full: \"" + options_.outdir + "/" + branch->file +
-               "\" could not be completed. Free some space or choose another OUTDIR.";
-      } else if (text.find(branch->file) == std::string::npos) {
-        text = branch->file + ": " + text;
-      }
+    if (full) {
+      text = disk_is_full(culprit->file);
+    } else if (culprit) {
+      if (text.find(culprit->file) == std::string::npos) text = culprit->file + ": " + text;
     } else if (input_.kind == Input::Kind::video && is_within(GST_MESSAGE_SRC(message), graph_.source())) {
       text = describe_source_error(*error);
     }
     outcome_.error.emplace(text, std::string(path.get()) + (debug ? std::string("\n") + debug : ""));
+  }
+
+  std::string disk_is_full(const std::string& file) {
+    did_not_fit_.insert("\"" + options_.outdir + "/" + file + "\"");
+    std::string files;
+    for (const std::string& name : did_not_fit_) files += (files.empty() ? "" : " and ") + name;
+    return "The disk is full: " + files +
+           " could not be completed. Free some space or choose another OUTDIR.";
   }
 
   std::string describe_source_error(const GError& error) const {
@@ -285,6 +296,7 @@ class Session {
   guint bus_watch_ = 0, drain_timeout_ = 0;
   bool was_idle_ = false, source_failed_ = false, source_ended_ = false, branches_ended_ = false;
   std::set<Branch*> finished_, failed_;
+  std::set<std::string> did_not_fit_;  // files, in quotes
 };
 
 }  // namespace
