@@ -151,7 +151,7 @@ double rotation_difference(const Cases& cases, const Cases& reference) {
 }
 
 // Against fp32 with the same reference view. Left to choose, a network takes another one where two views are
-// as good as each other to the last bits, and then answers, as well, something else.
+// nearly as good as each other, and then answers, as well, something else.
 void check_precision(const char* name, Da3Precision precision, const Nearness& bound,
                      Da3PerformanceMode mode = DA3_PERFORMANCE_BALANCED) {
   for (const int views : {1, 4}) {
