@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -61,10 +62,10 @@ void write_outputs(const Options& options, const Report& report, const std::vect
 }
 
 void check_options(const Options& options) {
-  std::vector<std::string> takes;
+  std::map<std::string, std::string> takes;
   for (const Work& work : works())
     if (std::find(options.works.begin(), options.works.end(), work.name) != options.works.end())
-      takes.emplace_back(work.takes);
+      takes[work.name] = work.takes;
   check_taken(options, takes);
 }
 
@@ -83,8 +84,6 @@ int measure(const Options& options, const std::vector<std::string>& arguments) {
       if (name != work.name) continue;
       try {
         work.run(context);
-      } catch (const BadOption&) {
-        throw;
       } catch (const std::exception& e) {
         // The others are still worth having.
         context.add({{"work", name}, {"skipped", first_line(e.what())}});

@@ -71,6 +71,11 @@ std::vector<std::shared_ptr<Engine>> InferStream::engines() {
   return all;
 }
 
+// Nothing more comes for now: no batch waits for this stream.
+void InferStream::drain_engines() {
+  for (const auto& engine : engines()) engine->drain(this);
+}
+
 // ---- the clock
 // ----------------------------------------------------------------------------------------------------
 

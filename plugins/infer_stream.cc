@@ -500,11 +500,6 @@ gboolean InferStream::append_event(GstEvent* event) {
   return TRUE;
 }
 
-// Nothing more comes for now: no batch waits for this stream.
-void InferStream::drain_engines() {
-  for (const auto& engine : engines()) engine->drain(this);
-}
-
 void InferStream::refuse_end() {
   GstFlowReturn flow;
   {

@@ -183,7 +183,7 @@ Options parse_options(const std::vector<std::string>& arguments,
   return o;
 }
 
-void check_taken(const Options& options, const std::vector<std::string>& takes) {
+void check_taken(const Options& options, const std::map<std::string, std::string>& takes) {
   static const std::set<std::string> kCommon = {"--device", "--runs",     "--warm-up", "--seconds",
                                                 "--json",   "--markdown", "--svg"};
   const auto has = [](const std::string& list, const std::string& word) {
@@ -191,18 +191,16 @@ void check_taken(const Options& options, const std::vector<std::string>& takes) 
   };
   for (const auto& [option, values] : options.given) {
     bool taken = kCommon.count(option) > 0;
-    for (const std::string& t : takes) {
-      const bool one = has(t, option + "=1");
+    std::string works;
+    for (const auto& [work, list] : takes) {
+      const bool one = has(list, option + "=1");
       if (one && values > 1)
-        throw BadOption("this work takes one " + option + ", not " + std::to_string(values));
-      taken = taken || one || has(t, option);
+        throw std::invalid_argument("work " + work + " takes one " + option + ", not " +
+                                    std::to_string(values));
+      taken = taken || one || has(list, option);
+      works += (works.empty() ? "" : ", ") + work;
     }
-    if (taken) continue;
-    std::string list;
-    for (const std::string& t : takes) list += " " + t;
-    for (size_t at; (at = list.find("=1")) != std::string::npos;) list.erase(at, 2);
-    throw BadOption("this work does not take " + option +
-                    (list.find_first_not_of(' ') == std::string::npos ? "" : "; it takes" + list));
+    if (!taken) throw std::invalid_argument("no work asked for takes " + option + " (" + works + ")");
   }
 }
 

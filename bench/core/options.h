@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <map>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -41,23 +40,16 @@ struct Options {
   std::map<std::string, size_t> given;  // options of the command line, and how many values each has
 };
 
-// What the user asked for cannot be done: a sentence for him.
-struct BadOption : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
-};
-
-// For works that take one value of a list. Throws BadOption for more.
+// For options of which a work takes one value; check_taken() has seen to it that there are no more.
 template <typename T>
-T only(const std::vector<T>& values, const std::string& option, T otherwise) {
-  if (values.size() > 1)
-    throw BadOption("this work takes one " + option + ", not " + std::to_string(values.size()));
+T first_or(const std::vector<T>& values, T otherwise) {
   return values.empty() ? otherwise : values.front();
 }
 
-// Throws BadOption when an option was given that none of the works takes, or several values to one that takes
-// one. `takes` are the options of each beside --quick, --device, --runs, --warm-up, --seconds and the files
-// to write, separated by blanks; "--size=1" takes one value.
-void check_taken(const Options& options, const std::vector<std::string>& takes);
+// Throws std::invalid_argument when an option was given that none of the works takes, or several values to
+// one that takes one. `takes` has each work's name and its options, separated by blanks, beside --quick,
+// --device, --runs, --warm-up, --seconds and the files to write; "--size=1" takes one value.
+void check_taken(const Options& options, const std::map<std::string, std::string>& takes);
 
 // Throws std::invalid_argument with a sentence for the user. `known_works` are the names that may be given.
 Options parse_options(const std::vector<std::string>& arguments, const std::vector<std::string>& known_works);

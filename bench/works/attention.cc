@@ -133,7 +133,7 @@ void run(Context& context) {
   const std::vector<Shape> shapes = o.quick
                                         ? std::vector<Shape>(std::begin(kQuickShapes), std::end(kQuickShapes))
                                         : std::vector<Shape>(std::begin(kShapes), std::end(kShapes));
-  const int64_t threads = only(o.threads, "--threads", int64_t(0));
+  const int64_t threads = first_or(o.threads, int64_t(0));
   RunPlan plan = context.plan(50, 20);
   if (!o.quick && o.warm_up < 0) plan.warm_up = 10;
   for (const std::string& precision : precisions)

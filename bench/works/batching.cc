@@ -335,18 +335,18 @@ void run(Context& context) {
       Setup s;
       s.model = model;
       s.device = o.device;
-      s.precision = only(o.precisions, "--precision", s.precision);
-      s.attention = only(o.attentions, "--attention", s.attention);
+      s.precision = first_or(o.precisions, s.precision);
+      s.attention = first_or(o.attentions, s.attention);
       s.batches = o.batches;
       s.images = o.images > 0 ? o.images : o.quick ? 8 : 20;
-      s.size = only(o.sizes, "--size", o.quick ? Size{140, 84} : s.size);
-      s.threads = only(o.threads, "--threads", s.threads);
+      s.size = first_or(o.sizes, o.quick ? Size{140, 84} : s.size);
+      s.threads = first_or(o.threads, s.threads);
       measure(context, s, load == std::string("mixed"));
     }
 }
 
 DA3_BENCH_WORK(60, "batching", "images through the engine with fixed batches and with the learned one", run,
-               "--model --size=1 --batch --precision=1 --attention=1 --threads=1 --images --load");
+               "--model --size=1 --batch --precision=1 --attention=1 --threads=1 --images --load=1");
 
 }  // namespace
 }  // namespace da3::bench

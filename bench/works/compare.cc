@@ -294,7 +294,7 @@ void run(Context& context) {
     c.model = model;
     c.folder = folder_of(o, model, folder);
     c.onnx = o.onnx_folder.empty() ? folder / "onnx" : o.onnx_folder;
-    c.threads = only(o.threads, "--threads", int64_t(std::max(1u, std::thread::hardware_concurrency())));
+    c.threads = first_or(o.threads, int64_t(std::max(1u, std::thread::hardware_concurrency())));
     c.device = context.report().machine().value("device", "cpu");
     for (const Size& size : sizes)
       for (const int64_t batch : or_default(o.batches, one))

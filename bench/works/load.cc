@@ -144,8 +144,8 @@ Row load_once(const Kind& kind, const std::string& model, const Options& options
 void measure_model(Context& context, const std::string& name, const std::string& model,
                    const std::string& precision) {
   const Options& o = context.options;
-  const int64_t threads = only(o.threads, "--threads", int64_t(0));
-  const Size size = only(o.sizes, "--size", o.quick ? Size{84, 84} : Size{504, 504});
+  const int64_t threads = first_or(o.threads, int64_t(0));
+  const Size size = first_or(o.sizes, o.quick ? Size{84, 84} : Size{504, 504});
   std::vector<Turn> turns;
   std::vector<double> peaks(std::size(kKinds), 0.0);
   std::string in_force = precision;

@@ -219,7 +219,7 @@ void run_matrix(Context& context) {
   const Options& o = context.options;
   const bool cuda = on_cuda(context);
   const std::string model =
-      only(o.models, "--model", std::string(o.quick ? "synthetic:da3-small" : "synthetic:da3-large"));
+      first_or(o.models, std::string(o.quick ? "synthetic:da3-small" : "synthetic:da3-large"));
   const std::vector<std::string> precisions = fp32_first(
       or_default(o.precisions, cuda ? std::vector<std::string>{"fp32", "tf32", "fp16", "bf16", "auto"}
                                     : std::vector<std::string>{"fp32", "bf16", "int8", "auto"}));
@@ -231,9 +231,9 @@ void run_matrix(Context& context) {
       setup.device = o.device;
       setup.precision = precision;
       setup.mode = mode;
-      setup.size = only(o.sizes, "--size", o.quick ? Size{84, 84} : Size{504, 504});
-      setup.views = only(o.views, "--views", int64_t(5));
-      setup.threads = only(o.threads, "--threads", int64_t(0));
+      setup.size = first_or(o.sizes, o.quick ? Size{84, 84} : Size{504, 504});
+      setup.views = first_or(o.views, int64_t(5));
+      setup.threads = first_or(o.threads, int64_t(0));
       setups.push_back(setup);
     }
     measure_group(context, "matrix", setups, context.plan(5, 300));

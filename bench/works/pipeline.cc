@@ -340,13 +340,12 @@ Setup setup_of(const Options& o, const std::string& model, const std::string& pr
   s.model = model;
   s.device = o.device;
   s.precision = precision;
-  s.threads = only(o.threads, "--threads", int64_t(0));
+  s.threads = first_or(o.threads, int64_t(0));
   s.frames = o.quick ? 20 : 40;
   s.live_frames = o.quick ? 30 : kLiveFrames;
-  s.size = only(o.sizes, "--size",
-                o.quick                  ? Size{140, 84}
-                : model == kTrainedModel ? Size{196, 112}
-                                         : Size{504, 280});
+  s.size = first_or(o.sizes, o.quick                  ? Size{140, 84}
+                             : model == kTrainedModel ? Size{196, 112}
+                                                      : Size{504, 280});
   if (!o.sizes.empty() || o.quick) s.source = s.scene = {s.size.width * 2, s.size.height * 2};
   return s;
 }

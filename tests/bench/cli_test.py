@@ -448,10 +448,11 @@ class Rows(Folder):
 
     def test_options_that_a_work_does_not_take(self):
         for arguments, said in (
-            (("matrix", "--batch", 2), "does not take --batch"),
-            (("attention", "--size", "28x28"), "does not take --size"),
-            (("batching", "--size", "28x28,56x28"), "one --size, not 2"),
-            (("load", "--model", "none", "--threads", "1,2"), "one --threads, not 2"),
+            (("matrix", "--batch", 2), "takes --batch (matrix)"),
+            (("attention", "--size", "28x28"), "takes --size (attention)"),
+            (("batching", "--size", "28x28,56x28"), "work batching takes one --size, not 2"),
+            (("batching", "--load", "equal,mixed"), "takes one --load, not 2"),
+            (("load", "--model", "none", "--threads", "1,2"), "work load takes one --threads, not 2"),
         ):
             with self.subTest(arguments=arguments):
                 done = run(*arguments, "--quick", "--device", "cpu")

@@ -141,7 +141,7 @@ TEST_SUITE("the cap") {
     CHECK(little.known_cap() >= 32);
     // For a live stream it is no reason to go on, but four is what is best.
     CostModel live(64);
-    live.is_live();
+    live.saw_deadline();
     uint32_t largest = 0;
     for (int i = 0; i < 100; ++i) {
       largest = std::max(largest, live.cap());
@@ -152,7 +152,7 @@ TEST_SUITE("the cap") {
     // When it is gone the search goes on; when one comes it ends.
     feed(live, steps, 1000);
     CHECK(live.known_cap() >= 32);
-    live.is_live();
+    live.saw_deadline();
     CHECK(live.cap() <= 8);
     CHECK(live.known_cap() == 4);
     // 0.3 % each is nothing.

@@ -125,7 +125,8 @@ typedef struct {
   void *user;
   /* ---- since 0.2 */
   /* Part of the device's free memory (other programs counted; on the CPU the available memory or what the control
-   * group leaves) that passes may take: larger than 0 and at most 1; 0 = 0.85. Of several users of a model the least counts. */
+   * group leaves) that passes may take: larger than 0 and at most 1; 0 = 0.85. Of several users of a model the least
+   * counts. */
   float memory_fraction;
   /* How long the model stays loaded after its last user closed it, in milliseconds: the next open() finds it there.
    * 0 = freed by the last close(). Of several users the last one to close decides. */
@@ -341,9 +342,9 @@ typedef struct {
   void (*stats)(const Da3Engine *engine, Da3EngineStats *out);
   void (*shape_stats)(const Da3Engine *engine, const Da3Shape *shape, Da3ShapeStats *out);
   /* Measures passes of 1, 2, 4, ... items of this kind on made-up pictures, up to `max_batch`, until two doublings
-   * gain under 5 % together and the last hardly anything, one is clearly worse, three seconds are over, or the next would not fit into memory or into the time that a live
-   * stream on the engine can wait. Blocks; passes of others run in between. 0, or the error
-   * code with *error filled: as submit(), NO_MEMORY when one item does not fit, CANCELLED when warm_up_stop() was
+   * gain under 5 % together and the last hardly anything, one is clearly worse, three seconds are over, or the next
+   * would not fit into memory or into the time that a live stream on the engine can wait. Blocks; passes of others run
+   * in between. 0, or the error code with *error filled: as submit(), NO_MEMORY when one item does not fit, CANCELLED when warm_up_stop() was
    * called or Da3EngineConfig.cancelled says so. What was measured before stays. Not while close() of the same
    * reference runs. */
   int (*warm_up)(Da3Engine *engine, const Da3Shape *shape, Da3Error *error);

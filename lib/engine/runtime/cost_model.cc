@@ -60,7 +60,7 @@ void CostModel::observe(uint32_t batch, int64_t time) {
   changed();
 }
 
-void CostModel::is_live() {
+void CostModel::saw_deadline() {
   const bool was_live = measured_ < live_until_;
   live_until_ = measured_ + kLive;
   if (was_live) return;

@@ -28,7 +28,7 @@ class CostModel {
   // A pass of `batch` items took `time` ns.
   void observe(uint32_t batch, int64_t time);
   // There is a job with a deadline: for some hundred passes from now larger batches have to gain more.
-  void is_live();
+  void saw_deadline();
   // A pass of `batch` items took `bytes` beyond what was held before.
   void observe_memory(uint32_t batch, uint64_t bytes);
   // A pass of `batch` items did not fit into memory. Returns true if that lowers the limit.

@@ -114,7 +114,7 @@ void Scheduler::push(const Job& job) {
   ++s.unfinished;
   s.was_full = s.traits.max_pending > 0 && s.unfinished >= s.traits.max_pending;
   if (job.deadline != kNever) {
-    costs(job.cost).is_live();
+    costs(job.cost).saw_deadline();
     const int64_t slack = job.deadline - now;
     s.slack = s.slack == kNever ? slack : std::min(slack, s.slack + (slack - s.slack) / 8);
     s.room = s.room == kNever ? slack : std::max(slack, s.room + (slack - s.room) / 8);
