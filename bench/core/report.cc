@@ -49,8 +49,8 @@ constexpr Column kFigures[] = {
     {"abs_rel_change", "AbsRel change"},
 };
 // Shares and relative errors are shown in percent.
-const std::set<std::string> kPercent = {"ceiling_share", "depth_rel_err_median", "depth_rel_err_p99",
-                                        "abs_rel_change", "engine_share"};
+const std::set<std::string> kPercent = {"ceiling_share",  "depth_rel_err_median", "depth_rel_err_p99",
+                                        "abs_rel_change", "engine_share",         "engine_share_possible"};
 
 bool is_subject(const std::string& key) {
   return std::any_of(std::begin(kSubject), std::end(kSubject), [&](const Column& c) { return key == c.key; });

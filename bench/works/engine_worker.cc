@@ -78,6 +78,7 @@ class Session {
                     attention_of(setup.attention)};
     load_ms_ =
         milliseconds_of([&] { model_ = load_model(resolve_model(setup.model, setup.device, wish), {}); });
+    inference_.emplace(*model_);
     set_math(tf32);
     const auto bytes = size_t(setup.size.width * setup.size.height * 3);
     for (int64_t i = 0; i < setup.batch * setup.views; ++i) {
@@ -167,8 +168,7 @@ class Session {
     math_.emplace(MathSettings{policy.choose_convolutions, tf32_});
   }
 
-  std::vector<std::unique_ptr<ResultPlanes>> infer(const Pictures& pictures, int64_t batch,
-                                                   int64_t views) const {
+  std::vector<std::unique_ptr<ResultPlanes>> infer(const Pictures& pictures, int64_t batch, int64_t views) {
     const c10::InferenceMode inference;
     std::vector<Item> items;
     for (int64_t b = 0; b < batch; ++b) {
@@ -181,7 +181,7 @@ class Session {
         item.views.push_back({pictures[size_t(b * views + v)].data(), item.width * 3});
       items.push_back(std::move(item));
     }
-    return infer_batch(*model_, items);
+    return inference_->run(items);
   }
 
   const EngineSetup setup_;
@@ -189,6 +189,7 @@ class Session {
   bool tf32_ = false;
   std::optional<ScopedMath> math_;
   std::shared_ptr<const Model> model_;
+  std::optional<Inference> inference_;
   Pictures pixels_;
   std::vector<std::unique_ptr<ResultPlanes>> last_;
 };

@@ -2,10 +2,12 @@
 //
 // Work `pipeline`: frames a second through `source ! da3infer ! fakesink` over those of the engine alone, on
 // the same model in the same process, by turns, and with scenes of da3testsrc, which cost more than a test
-// picture; then how old frames are when they leave da3infer, live at four fifths of that rate; and how much
-// of a frame is copied on the way.
+// picture; how much of the cores making and resizing a frame takes, and so how much the engine can get; then
+// how old frames are when they leave da3infer, live at four fifths of that rate; and how much of a frame is
+// copied on the way.
 #include <ATen/Parallel.h>
 #include <gst/gst.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -47,9 +49,13 @@ struct Setup {
   Size source = {1280, 720}, scene = {640, 360};  // of videotestsrc and da3testsrc
 };
 
+// What frames go through.
+enum class Through { nothing, resize, infer };
+
 // One way to play.
 struct Playing {
-  bool scenes = false, infer = true;
+  bool scenes = false;
+  Through through = Through::infer;
   int frames = 0;
   double live_rate = 0;  // 0: as fast as it goes
 };
@@ -60,6 +66,7 @@ struct Watch {
   std::map<GstClockTime, std::pair<SteadyClock::time_point, const GstMemory*>> inside;
   std::vector<double> milliseconds;
   SteadyClock::time_point first, last;
+  double first_cpu = 0, last_cpu = 0;  // seconds of the process, of all its threads
   int out = 0, copied = 0;
   guint64 frame_bytes = 0, bytes_copied = 0;  // of one frame that enters; of all, as the element says
 
@@ -77,7 +84,11 @@ struct Watch {
     const std::lock_guard<std::mutex> guard(watch->lock);
     const auto found = watch->inside.find(GST_BUFFER_PTS(buffer));
     watch->last = SteadyClock::now();
-    if (watch->out++ == 0) watch->first = watch->last;
+    watch->last_cpu = cpu_seconds();
+    if (watch->out++ == 0) {
+      watch->first = watch->last;
+      watch->first_cpu = watch->last_cpu;
+    }
     if (found == watch->inside.end()) return GST_PAD_PROBE_OK;
     watch->milliseconds.push_back(
         std::chrono::duration<double, std::milli>(watch->last - found->second.first).count());
@@ -85,7 +96,13 @@ struct Watch {
     watch->inside.erase(found);
     return GST_PAD_PROBE_OK;
   }
+  static double cpu_seconds() {
+    timespec time{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return double(time.tv_sec) + 1e-9 * double(time.tv_nsec);
+  }
   // Between the first and the last frame that came out.
+  double cpu_milliseconds() const { return out > 1 ? 1000 * (last_cpu - first_cpu) / (out - 1) : 0; }
   double rate() const {
     const double seconds = std::chrono::duration<double>(last - first).count();
     return out > 1 && seconds > 0 ? (out - 1) / seconds : 0;
@@ -101,8 +118,9 @@ std::string description(const Setup& s, const Playing& p) {
   out += " num-buffers=" + std::to_string(p.frames) + (live ? " is-live=true" : "") +
          " ! video/x-raw,format=" + (p.scenes ? "RGB" : "I420") + ",width=" + std::to_string(size.width) +
          ",height=" + std::to_string(size.height) + ",framerate=" + rate;
-  if (p.infer)
-    out += " ! da3infer name=infer process-res=" + std::to_string(std::max(s.size.width, s.size.height));
+  const std::string resolution = " process-res=" + std::to_string(std::max(s.size.width, s.size.height));
+  if (p.through == Through::resize) out += " ! da3preprocess" + resolution;
+  if (p.through == Through::infer) out += " ! da3infer name=infer" + resolution;
   return out + " ! fakesink name=sink sync=" + (live ? "true" : "false");
 }
 
@@ -138,7 +156,8 @@ void play(const Setup& s, const Playing& p, Watch* watch) {
     g_error_free(error);
     throw std::runtime_error(text);
   }
-  ElementPtr infer(p.infer ? gst_bin_get_by_name(GST_BIN(pipeline.get()), "infer") : nullptr);
+  ElementPtr infer(p.through == Through::infer ? gst_bin_get_by_name(GST_BIN(pipeline.get()), "infer")
+                                               : nullptr);
   const ElementPtr sink(gst_bin_get_by_name(GST_BIN(pipeline.get()), "sink"));
   if (infer) {
     set_up(infer.get(), s);
@@ -182,6 +201,7 @@ class Alone {
   // In force.
   const char* precision() const { return name_of(engine_->info().precision); }
   const char* attention() const { return name_of(engine_->info().attention); }
+  bool on_cpu() const { return std::string(engine_->info().device) == "cpu"; }
 
   // Frames a second between the first and the last result.
   double run(int frames) {
@@ -238,10 +258,10 @@ class Alone {
 };
 
 // Milliseconds a frame of one way to play.
-Turn turn_of(const Setup& s, bool scenes, bool infer, Watch* last) {
+Turn turn_of(const Setup& s, bool scenes, Through through, Watch* last) {
   return {[=, &s] {
     Watch watch;
-    play(s, {scenes, infer, s.frames, 0}, &watch);
+    play(s, {scenes, through, s.frames, 0}, &watch);
     if (watch.rate() <= 0) throw std::runtime_error("no frames came through");
     const double milliseconds = 1000 / watch.rate();
     if (last) {
@@ -269,6 +289,14 @@ void add_copies(const Watch& watch, Row* row) {
   (*row)["frame_copied"] = double(watch.copied) / watch.out;
 }
 
+// On the CPU: passes take all cores, and what prepares frames takes some of their time.
+void add_possible_share(const Turn& preparing, const Row& engine, Row* whole) {
+  if (!engine.contains("median_ms") || preparing.milliseconds.empty()) return;
+  const double core = median(preparing.milliseconds), pass = engine["median_ms"].get<double>();
+  (*whole)["preparing_core_ms"] = core;
+  (*whole)["engine_share_possible"] = pass / (pass + core / double(at::get_num_threads()));
+}
+
 // How old frames are. A live source begins before everything is ready: the first ones are left out.
 Row live_row(const Setup& s, double rate) {
   const int warm_up = std::min(kLiveWarmUp, s.live_frames);
@@ -276,7 +304,7 @@ Row live_row(const Setup& s, double rate) {
   int frames = warm_up + s.live_frames + s.live_frames / 10;
   frames = std::min(frames, std::max(2 * warm_up, int(rate * kMostLiveSeconds)));
   Watch watch;
-  play(s, {false, true, frames, rate}, &watch);
+  play(s, {false, Through::infer, frames, rate}, &watch);
   std::vector<double> ages = watch.milliseconds;
   ages.erase(ages.begin(), ages.begin() + std::min<std::ptrdiff_t>(warm_up, std::ssize(ages)));
   if (ages.empty()) throw std::runtime_error("no frame came through in time");
@@ -292,17 +320,28 @@ Row live_row(const Setup& s, double rate) {
 constexpr char kAlone[] = "engine alone", kScenesAlone[] = "da3testsrc alone",
                kLive[] = "pipeline, live at 80 %";
 
+// Milliseconds of a core that making and resizing a frame takes.
+Turn turn_of_preparing(const Setup& s) {
+  return {[&s] {
+    Watch watch;
+    play(s, {false, Through::resize, s.frames, 0}, &watch);
+    return watch.cpu_milliseconds();
+  }};
+}
+
 Row measure(const Setup& s, const RunPlan& plan) {
   gst_init(nullptr, nullptr);
   Alone alone(s);  // keeps the model loaded
   Watch last;
   std::vector<Turn> turns = {{[&] { return 1000 / alone.run(s.frames); }},
-                             turn_of(s, false, true, &last),
-                             turn_of(s, true, true, nullptr),
-                             turn_of(s, true, false, nullptr)};
+                             turn_of(s, false, Through::infer, &last),
+                             turn_of(s, true, Through::infer, nullptr),
+                             turn_of(s, true, Through::nothing, nullptr),
+                             turn_of_preparing(s)};
   run_in_turn(turns, plan);
   Row engine = row_of(kAlone, turns[0]), whole = row_of("pipeline", turns[1]),
       with_scenes = row_of("da3testsrc ! da3infer", turns[2]), scenes = row_of(kScenesAlone, turns[3]);
+  if (alone.on_cpu()) add_possible_share(turns[4], engine, &whole);
   for (Row* row : {&whole, &with_scenes})
     if (row->contains("median_ms") && engine.contains("median_ms"))
       (*row)["engine_share"] = engine["median_ms"].get<double>() / row->at("median_ms").get<double>();

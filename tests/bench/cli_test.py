@@ -392,6 +392,10 @@ class Rows(Folder):
             self.assertIn("ceiling_share", row)
         for row in (pipeline, scenes):
             self.assertAlmostEqual(row["engine_share"], alone["median_ms"] / row["median_ms"])
+        # What is left of two cores when frames are made and resized as well.
+        self.assertGreater(pipeline["preparing_core_ms"], 0)
+        self.assertAlmostEqual(pipeline["engine_share_possible"],
+                               alone["median_ms"] / (alone["median_ms"] + pipeline["preparing_core_ms"] / alone["threads"]))
         # I420 of 56x56 comes in; RGB of 28x28 is written; the frame itself goes through.
         self.assertEqual(pipeline["bytes_copied_per_frame"], 3 * 28 * 28)
         self.assertAlmostEqual(pipeline["copies_per_frame"], 3 * 28 * 28 / (56 * 56 * 1.5))

@@ -51,10 +51,10 @@ class Fixture {
       static_cast<Fixture*>(user)->warnings.push_back(text);
     };
     BatchWorker::Parts parts;
-    parts.run = [this](const std::vector<Item>& items, uint64_t* bytes) {
+    parts.run = [this](const std::vector<Item>& items, BatchWorker::PassReport* report) {
       sizes.push_back(items.size());
       pass(items);
-      *bytes = 1000 * items.size();
+      report->bytes = 1000 * items.size();
       std::vector<Da3Result*> results;
       for (const Item& item : items) {
         results.push_back(new Da3Result{static_cast<Ticket*>(item.user)->number});
@@ -263,7 +263,7 @@ TEST_SUITE("passes") {
     Fixture f;
     BatchWorker::Parts parts;
     int passes = 0;
-    parts.run = [&](const std::vector<Item>& items, uint64_t*) {
+    parts.run = [&](const std::vector<Item>& items, BatchWorker::PassReport*) {
       ++passes;
       std::vector<Da3Result*> results;
       for (const Item& item : items) {
@@ -291,7 +291,7 @@ TEST_SUITE("passes") {
   TEST_CASE("too few results: an error, and those that came are given back") {
     BatchWorker::Parts parts;
     int given_back = 0;
-    parts.run = [](const std::vector<Item>& items, uint64_t*) {
+    parts.run = [](const std::vector<Item>& items, BatchWorker::PassReport*) {
       std::vector<Da3Result*> results(items.size() - 1);
       for (Da3Result*& r : results) r = new Da3Result{0};
       return results;
@@ -418,7 +418,7 @@ TEST_SUITE("deadlines that nothing can keep") {
         static_cast<SlowDevice*>(user)->warnings.push_back(text);
       };
       BatchWorker::Parts parts;
-      parts.run = [this](const std::vector<Item>& items, uint64_t*) {
+      parts.run = [this](const std::vector<Item>& items, BatchWorker::PassReport*) {
         clock.advance(40'000'000);
         std::vector<Da3Result*> results;
         for (const Item& item : items) {
@@ -489,9 +489,9 @@ TEST_SUITE("memory budget") {
     std::atomic<uint64_t> budget{kUnlimitedMemory};
     std::vector<size_t> sizes;
     BatchWorker::Parts parts;
-    parts.run = [&](const std::vector<Item>& items, uint64_t* bytes) {
+    parts.run = [&](const std::vector<Item>& items, BatchWorker::PassReport* report) {
       sizes.push_back(items.size());
-      *bytes = 1000 * items.size();
+      report->bytes = 1000 * items.size();
       std::vector<Da3Result*> results;
       for (const Item& item : items)
         results.push_back(new Da3Result{static_cast<Ticket*>(item.user)->number});
@@ -572,9 +572,9 @@ TEST_SUITE("warm-up") {
   TEST_CASE("stays within the memory that passes may take") {
     std::vector<size_t> sizes;
     BatchWorker::Parts parts;
-    parts.run = [&](const std::vector<Item>& items, uint64_t* bytes) {
+    parts.run = [&](const std::vector<Item>& items, BatchWorker::PassReport* report) {
       sizes.push_back(items.size());
-      *bytes = 1000 * items.size();
+      report->bytes = 1000 * items.size();
       return std::vector<Da3Result*>(items.size(), nullptr);
     };
     parts.release = [](Da3Result*) {};

@@ -102,7 +102,7 @@ TEST_CASE("a result of a batch holds its own planes, not those of its neighbours
   std::vector<Item> items = {item_of(28, 28, {a.view()}), item_of(28, 28, {b.view()}),
                              item_of(28, 28, {a.view()})};
   for (Item& item : items) item.outputs = DA3_OUTPUT_DEPTH | DA3_OUTPUT_CONFIDENCE;
-  const auto results = infer_batch(*model, items);
+  const auto results = Inference(*model).run(items);
   REQUIRE(results.size() == 3);
   for (const auto& result : results) {
     REQUIRE(result->owned.size() == 2);

@@ -179,6 +179,19 @@ TEST_CASE("policy: TF32 and cuDNN's measurements are for max on CUDA alone") {
   CHECK_FALSE(make_policy(DA3_PERFORMANCE_BALANCED, mps()).prepack);
 }
 
+TEST_CASE("policy: passes are recorded and begun ahead on CUDA alone, and not by minimal") {
+  for (const Da3PerformanceMode mode : {DA3_PERFORMANCE_BALANCED, DA3_PERFORMANCE_MAX}) {
+    CHECK(make_policy(mode, cuda(90)).record_passes);
+    CHECK(make_policy(mode, cuda(90)).begin_ahead);
+    for (const DeviceTraits& other : {cpu(true), mps()}) {
+      CHECK_FALSE(make_policy(mode, other).record_passes);
+      CHECK_FALSE(make_policy(mode, other).begin_ahead);
+    }
+  }
+  CHECK_FALSE(make_policy(DA3_PERFORMANCE_MINIMAL, cuda(90)).record_passes);
+  CHECK_FALSE(make_policy(DA3_PERFORMANCE_MINIMAL, cuda(90)).begin_ahead);
+}
+
 TEST_CASE("policy: attention back ends by device") {
   const Policy gpu = make_policy(DA3_PERFORMANCE_BALANCED, cuda(90));
   CHECK(has(gpu.attentions, DA3_ATTENTION_FLASH));

@@ -612,6 +612,73 @@ TEST_SUITE("waiting") {
   }
 }
 
+TEST_SUITE("ahead of the end of a pass") {
+  Ids ahead(Fixture & f, int64_t now = 0) {
+    const Decision d = f.core.ahead(now);
+    CHECK((d.action == Decision::run) == !d.batch.empty());
+    CHECK(d.expired.empty());
+    return Fixture::ids(d.batch);
+  }
+
+  TEST_CASE("a batch that nothing could make larger, the same that would be next") {
+    Fixture f(4), same(4);
+    for (uint64_t i = 1; i <= 9; ++i) {
+      f.push(i, i % 3);
+      same.push(i, i % 3);
+    }
+    CHECK(ahead(f) == Fixture::ids(same.decide().batch));
+    CHECK(ahead(f) == Fixture::ids(same.decide().batch));
+    CHECK(f.core.waiting() == 1);
+  }
+
+  TEST_CASE("not one that could grow, and it stays in line") {
+    Fixture f(4);
+    for (uint64_t i = 1; i <= 3; ++i) f.push(i, i);
+    CHECK(ahead(f).empty());
+    CHECK(f.core.waiting() == 3);
+    CHECK(Fixture::ids(f.decide().batch) == Ids{1, 2, 3});
+    CHECK(ahead(f).empty());  // nothing waits
+  }
+
+  TEST_CASE("by what a member allows") {
+    Fixture f(8);
+    for (uint64_t i = 1; i <= 3; ++i) {
+      Job j = f.job(i, i);
+      j.max_batch = 2;
+      f.core.push(j);
+    }
+    CHECK(ahead(f) == Ids{1, 2});
+    CHECK(ahead(f).empty());
+  }
+
+  TEST_CASE("not past a rarer kind that is next") {
+    Fixture f(4);
+    f.push(1, 1, 0, kNever, false, 2);
+    for (uint64_t i = 2; i <= 6; ++i) f.push(i, i, kMs);
+    CHECK(ahead(f, kMs).empty());
+    CHECK(Fixture::ids(f.decide(kMs).batch) == Ids{1});
+    CHECK(ahead(f, kMs).size() == 4);
+  }
+
+  TEST_CASE("not where anything has a deadline, however deep it is in line") {
+    Fixture f(4);
+    for (uint64_t i = 1; i <= 8; ++i) f.push(i, 1, 0, i == 8 ? 10'000 * kMs : kNever);
+    CHECK(ahead(f).empty());
+    CHECK(f.core.waiting() == 8);
+  }
+
+  TEST_CASE("not beside a camera that is about to bring the next frame, but after it has gone") {
+    Fixture f(4);
+    f.push(1, 1, 0, 100 * kMs, true);
+    int64_t now = 0;
+    CHECK(f.run(&now) == Ids{1});
+    for (uint64_t i = 2; i <= 9; ++i) f.push(i, 2, now);
+    CHECK(ahead(f, now).empty());
+    f.core.drain(1);
+    CHECK(ahead(f, now).size() == 4);
+  }
+}
+
 TEST_SUITE("streams") {
   TEST_CASE("are counted, and forgotten when they are gone") {
     Fixture f;

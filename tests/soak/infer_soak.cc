@@ -196,7 +196,8 @@ class Stream {
   int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
 
   std::string model(const std::string& id) const {
-    return std::string("stub:") + (index_ / 2 % 2 == 1 ? "queue=former," : "") + "id=" + id;
+    return std::string("stub:") + (index_ / 2 % 2 == 1 ? "queue=former," : "") +
+           (index_ % 4 == 2 ? "beside=1," : "") + "id=" + id;
   }
 
   GstPad* make_pad(const char* name, GstPadDirection direction) {

@@ -14,6 +14,7 @@
  *                            fairness, learned batch sizes, halves. block=1 then holds its worker until the first
  *                            release(). batch=N is the largest batch that is learned; a max_batch of the caller is
  *                            taken as it is
+ *   beside=1                 with queue=former: passes are computed beside the worker, as on a GPU
  *   test-time=1              with queue=former: it lives in the time of set_time(), where a pass of b items takes
  *   base-us=N, item-us=N     base-us + b item-us
  *   process-res=N            the side that the model says it is meant for (default 504)

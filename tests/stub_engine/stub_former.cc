@@ -63,6 +63,20 @@ std::vector<Da3Result*> run_former_pass(Core& engine, const std::vector<da3::Ite
   return results;
 }
 
+// beside=1: passes are computed on a thread of their own, as a GPU computes them beside the worker.
+class Beside : public da3::BatchWorker::Flight {
+ public:
+  Beside(Core& engine, const std::vector<da3::Item>& items)
+      : results_(
+            std::async(std::launch::async, [&engine, items] { return run_former_pass(engine, items); })) {}
+  std::vector<Da3Result*> finish(const std::vector<da3::Item>&, da3::BatchWorker::PassReport*) override {
+    return results_.get();
+  }
+
+ private:
+  std::future<std::vector<Da3Result*>> results_;
+};
+
 }  // namespace
 
 void start_former(Core& engine) {
@@ -75,9 +89,13 @@ void start_former(Core& engine) {
     ready.wait();
     former.thread = std::this_thread::get_id();
   };
-  parts.run = [&engine](const std::vector<da3::Item>& items, uint64_t*) {
+  parts.run = [&engine](const std::vector<da3::Item>& items, da3::BatchWorker::PassReport*) {
     return run_former_pass(engine, items);
   };
+  if (engine.number("beside", 0))
+    parts.begin = [&engine](const std::vector<da3::Item>& items) {
+      return std::make_unique<Beside>(engine, items);
+    };
   parts.release = [](Da3Result* result) {
     if (result) stub_result_unref(result);
   };

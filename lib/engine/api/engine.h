@@ -139,8 +139,9 @@ typedef struct {
   void (*progress)(void *user, Da3ProgressStage stage, double fraction);
   /* Something that went wrong and was mended: DA3_ERROR_NO_MEMORY when a batch had to be halved (once for each
    * new limit). Or that cannot be mended but should be known: DA3_ERROR_EXPIRED when one item takes longer than its
-   * deadlines leave time (once for a reference). Called with `user` on the engine's worker thread, to every reference
-   * that had an item in that batch, until close() has returned; must return soon; may be NULL. */
+   * deadlines leave time (once for a reference), DA3_ERROR_UNSUPPORTED when passes of a GPU cannot be recorded (once
+   * for an engine). Called with `user` on the engine's worker thread, to every reference that had an item in that
+   * batch (the last one: to the first), until close() has returned; must return soon; may be NULL. */
   void (*warning)(void *user, Da3ErrorCode code, const char *text);
   Da3PerformanceMode performance_mode;
   Da3Attention attention;

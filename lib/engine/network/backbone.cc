@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "engine/network/shape_caches.h"
+
 namespace da3 {
 namespace {
 
@@ -49,7 +51,10 @@ const Backbone::ShapeCache& Backbone::shape_cache(int64_t height, int64_t width,
   const bool training = pos_embed_.requires_grad();
   const auto found = cache_.find({ph, pw});
   if (found != cache_.end() && !training) return found->second;
-  if (cache_.size() >= kMaxShapes || training) cache_.clear();
+  if (cache_.size() >= kMaxShapes || training) {
+    cache_.clear();
+    ++dropped_shape_caches();
+  }
 
   ShapeCache shape;
   const int64_t grid = config_.pos_grid, c = config_.width;

@@ -4,7 +4,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
+#include <utility>
 
+#include "engine/cuda/fused.h"
 #include "engine/kernels/add_norm.h"
 #include "engine/kernels/qk_norm_rope.h"
 #include "engine/network/attention.h"
@@ -81,6 +83,10 @@ SumAndNorm add_norm(const Tensor& x, const Tensor& y, const LayerNorm* norm) {
   return out;
 }
 
+cuda::Norm norm_of(const LayerNorm* norm) {
+  return norm ? cuda::Norm{norm->weight, norm->bias, norm->eps} : cuda::Norm{};
+}
+
 }  // namespace
 
 RopeTable make_rope_table(const Tensor& positions, int64_t head_width) {
@@ -138,6 +144,8 @@ Block::Block(const Scope& s, const BlockShape& shape)
 Tensor take_heads(const Tensor& x, const LayerNorm* norm, const RopeTable& rope) {
   if (!norm && !rope.defined()) return x.transpose(1, 2);
   const bool gradients = at::GradMode::is_enabled() && (x.requires_grad() || (norm && trained(*norm)));
+  if (cuda::serves(x.device()) && !gradients)
+    if (const auto y = cuda::take_heads({x, norm_of(norm), rope.cos, rope.sin})) return *y;
   const bool ours = kernels::has_norm_rope() && x.is_cpu() && x.size(3) == kernels::kHeadWidth &&
                     !gradients && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) &&
                     x.stride(3) == 1 && x.stride(2) == kernels::kHeadWidth;
@@ -172,7 +180,23 @@ bool Block::needs_gradients(const Tensor& x) const {
          fc1_.trained() || fc2_.trained();
 }
 
+Tensor Block::forward_fused(const Tensor& x, const RopeTable& rope) const {
+  const at::ScalarType type = proj_.type();
+  // What is not needed any more is let go, for the peak of memory.
+  auto first = cuda::add_norm({x, {}, {}, norm_of(&norm1_), type});
+  if (!first) return {};
+  Tensor y = proj_.forward_unscaled(attend(std::exchange(first->normed, {}), rope));
+  auto middle = cuda::add_norm({x, y, proj_.scale(), norm_of(&norm2_), type});
+  if (!middle) return {};
+  y.reset();
+  y = fc2_.forward_unscaled(hidden(std::exchange(middle->normed, {})));
+  const auto last = cuda::add_norm({middle->sum, y, fc2_.scale(), {}, type});
+  return last ? last->sum : Tensor();
+}
+
 Tensor Block::forward(const Tensor& x, const RopeTable& rope) const {
+  if (cuda::serves(x.device()) && !needs_gradients(x))
+    if (const Tensor y = forward_fused(x, rope); y.defined()) return y;
   if (can_add_norm(x, proj_.type()) && !needs_gradients(x)) {
     const Tensor y = proj_.forward_compute(attend(add_norm(x, {}, &norm1_).normed, rope));
     const SumAndNorm middle = add_norm(x, y, &norm2_);

@@ -46,6 +46,8 @@ class Block {
   Tensor forward(const Tensor& x, const RopeTable& rope) const;
 
  private:
+  // forward() by the kernels of cuda/fused.h; undefined where they cannot do it.
+  Tensor forward_fused(const Tensor& x, const RopeTable& rope) const;
   // Before the output projection.
   Tensor attend(const Tensor& x, const RopeTable& rope) const;
   // Before the second layer of the feed-forward part.

@@ -6,6 +6,8 @@
 #include <functional>
 #include <iterator>
 
+#include "engine/network/shape_caches.h"
+
 namespace da3 {
 namespace {
 
@@ -40,7 +42,10 @@ const UvEmbedding::Tables& UvEmbedding::tables(int64_t channels, int64_t rows, i
   const Key key{rows, columns, channels, image.height, image.width};
   auto found = cache_.find(key);
   if (found == cache_.end()) {
-    if (cache_.size() >= kMaxUvTables) cache_.clear();
+    if (cache_.size() >= kMaxUvTables) {
+      cache_.clear();
+      ++dropped_shape_caches();
+    }
     const double aspect = double(image.width) / double(image.height);
     const double diagonal = std::sqrt(aspect * aspect + 1.0);
     const Tensor x = sine_cosine(columns, aspect / diagonal, channels).to(device);

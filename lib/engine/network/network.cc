@@ -50,7 +50,7 @@ DepthMaps unfold(DepthMaps maps, int64_t batch, int64_t views) {
           unfold(maps.ray_confidence, batch, views)};
 }
 
-Cameras cameras_from_rays(const DepthMaps& maps, const ImageShape& image, const NetworkOptions& options) {
+Cameras cameras_from_rays(const NetworkOutput& maps, const ImageShape& image, const NetworkOptions& options) {
   const Tensor ray = maps.ray.to(at::kCPU).contiguous(),
                confidence = maps.ray_confidence.to(at::kCPU).contiguous();
   const int64_t batch = ray.size(0), views = ray.size(1), pixels = ray.size(2) * ray.size(3);
@@ -95,7 +95,7 @@ class AnyViewNetwork : public Network {
                              config.gaussians->head, kGaussianChannels + 1);
   }
 
-  NetworkOutput forward(const Tensor& image, const NetworkOptions& options,
+  NetworkOutput compute(const Tensor& image, const NetworkOptions& options,
                         const Tracer& trace) const override {
     const int64_t batch = image.size(0), views = image.size(1);
     const ImageShape shape{image.size(3), image.size(4)};
@@ -128,9 +128,23 @@ class AnyViewNetwork : public Network {
       trace("head.ray_conf", out.ray_confidence);
     }
     const bool gaussians = options.want_gaussians && gaussian_head_;
-    if (decoder_ && (options.want_pose || gaussians)) add_pose(maps, tokens, shape, options, trace, &out);
-    if (gaussians) add_gaussians(image, tokens, options, trace, &out);
+    if (decoder_ && !options.use_ray_pose && (options.want_pose || gaussians))
+      out.pose_encoding = decoder_->forward(tokens.camera_tokens[3], trace);
+    if (gaussians) {
+      add_cameras(shape, options, &out);
+      add_gaussians(image, tokens, options, trace, &out);
+    }
     return out;
+  }
+
+  void finish(const ImageShape& image, const NetworkOptions& options, const Tracer&,
+              NetworkOutput* out) const override {
+    if (!out->extrinsics.defined() && options.want_pose) add_cameras(image, options, out);
+  }
+
+  // The reference view is chosen in host memory, and given cameras come from there.
+  bool recordable(int64_t views, const NetworkOptions& options) const override {
+    return views < 3 && !options.extrinsics.defined() && !options.want_gaussians;
   }
 
  private:
@@ -146,15 +160,11 @@ class AnyViewNetwork : public Network {
     return encoder_->forward(encoding.to(image.device()), trace);
   }
 
-  void add_pose(const DepthMaps& maps, const BackboneOutput& tokens, const ImageShape& shape,
-                const NetworkOptions& options, const Tracer& trace, NetworkOutput* out) const {
-    Cameras cameras;
-    if (options.use_ray_pose) {
-      cameras = cameras_from_rays(maps, shape, options);
-    } else {
-      out->pose_encoding = decoder_->forward(tokens.camera_tokens[3], trace);
-      cameras = decode_cameras(out->pose_encoding, shape.height, shape.width);
-    }
+  void add_cameras(const ImageShape& shape, const NetworkOptions& options, NetworkOutput* out) const {
+    if (!decoder_) return;
+    const Cameras cameras = options.use_ray_pose
+                                ? cameras_from_rays(*out, shape, options)
+                                : decode_cameras(out->pose_encoding, shape.height, shape.width);
     out->extrinsics = cameras.extrinsics;
     out->intrinsics = cameras.intrinsics;
   }
@@ -197,7 +207,7 @@ class MonoNetwork : public Network {
         backbone_(scope, config.backbone),
         head_(scope.for_head() / "head", config.backbone.feature_width(), config.head) {}
 
-  NetworkOutput forward(const Tensor& image, const NetworkOptions& options,
+  NetworkOutput compute(const Tensor& image, const NetworkOptions& options,
                         const Tracer& trace) const override {
     const int64_t batch = image.size(0), views = image.size(1);
     const ImageShape shape{image.size(3), image.size(4)};
@@ -213,9 +223,15 @@ class MonoNetwork : public Network {
     NetworkOutput out;
     out.features = std::move(tokens.exported);
     out.sky = maps.sky;
-    out.depth = fill_sky(maps.depth, maps.sky);
+    out.depth = maps.depth;
     return out;
   }
+
+  void finish(const ImageShape&, const NetworkOptions&, const Tracer&, NetworkOutput* out) const override {
+    out->depth = fill_sky(out->depth, out->sky);
+  }
+
+  bool recordable(int64_t, const NetworkOptions&) const override { return true; }
 
  private:
   ModelConfig config_;
@@ -229,29 +245,48 @@ class NestedNetwork : public Network {
   NestedNetwork(std::unique_ptr<Network> any_view, std::unique_ptr<Network> metric)
       : any_view_(std::move(any_view)), metric_(std::move(metric)) {}
 
-  NetworkOutput forward(const Tensor& image, const NetworkOptions& options,
+  NetworkOutput compute(const Tensor& image, const NetworkOptions& options,
                         const Tracer& trace) const override {
-    NetworkOptions any_view_options = options;
-    any_view_options.want_pose = true;  // the scale needs the predicted focal length
-    NetworkOutput out = any_view_->forward(image, any_view_options, trace.prefixed("da3."));
+    NetworkOutput out = any_view_->compute(image, with_pose(options), trace.prefixed("da3."));
     NetworkOptions metric_options;
     metric_options.head_chunk = options.head_chunk;
-    const NetworkOutput metric = metric_->forward(image, metric_options, trace.prefixed("metric."));
-    trace("da3.depth", out.depth);
-    trace("da3.extrinsics", out.extrinsics);
-    trace("metric.depth", metric.depth);
-    const MetricAlignment aligned =
-        align_to_metric(out.depth, out.confidence, out.extrinsics, out.intrinsics, metric.depth, metric.sky);
-    out.depth = aligned.depth;
-    out.confidence = aligned.confidence;
-    out.extrinsics = aligned.extrinsics;
-    out.scale = aligned.scale;
-    out.scale_valid = aligned.valid;
-    out.metric = true;
+    NetworkOutput metric = metric_->compute(image, metric_options, trace.prefixed("metric."));
+    out.metric_depth = metric.depth;
+    out.metric_sky = metric.sky;
     return out;
   }
 
+  void finish(const ImageShape& image, const NetworkOptions& options, const Tracer& trace,
+              NetworkOutput* out) const override {
+    any_view_->finish(image, with_pose(options), trace.prefixed("da3."), out);
+    NetworkOutput metric;
+    metric.depth = std::move(out->metric_depth);
+    metric.sky = std::move(out->metric_sky);
+    metric_->finish(image, {}, trace.prefixed("metric."), &metric);
+    trace("da3.depth", out->depth);
+    trace("da3.extrinsics", out->extrinsics);
+    trace("metric.depth", metric.depth);
+    const MetricAlignment aligned = align_to_metric(out->depth, out->confidence, out->extrinsics,
+                                                    out->intrinsics, metric.depth, metric.sky);
+    out->depth = aligned.depth;
+    out->confidence = aligned.confidence;
+    out->extrinsics = aligned.extrinsics;
+    out->scale = aligned.scale;
+    out->scale_valid = aligned.valid;
+    out->metric = true;
+  }
+
+  bool recordable(int64_t views, const NetworkOptions& options) const override {
+    return any_view_->recordable(views, with_pose(options));
+  }
+
  private:
+  // The scale needs the predicted focal length.
+  static NetworkOptions with_pose(NetworkOptions options) {
+    options.want_pose = true;
+    return options;
+  }
+
   std::unique_ptr<Network> any_view_, metric_;
 };
 

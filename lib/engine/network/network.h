@@ -51,15 +51,31 @@ struct NetworkOutput {
   bool metric = false;                           // depth is in metres
   Tensor scale;                                  // [B] nested model
   Tensor scale_valid;                            // [B] nested model
+  // Between compute() and finish() of the nested model: its metric branch, [B, S, H, W] each.
+  Tensor metric_depth, metric_sky;
 };
 
+// Different items of a batch never influence each other. Not thread-safe.
 class Network {
  public:
   virtual ~Network() = default;
-  // image: [B, S, 3, H, W] float32 on the network's device, normalised; H and W multiples of 14. Different
-  // items of the batch never influence each other. Not thread-safe.
-  virtual NetworkOutput forward(const Tensor& image, const NetworkOptions& options,
+  // image: [B, S, 3, H, W] float32 on the network's device, normalised; H and W multiples of 14.
+  NetworkOutput forward(const Tensor& image, const NetworkOptions& options, const Tracer& trace) const {
+    NetworkOutput out = compute(image, options, trace);
+    finish({image.size(3), image.size(4)}, options, trace, &out);
+    return out;
+  }
+
+  // Its two halves. What the device computes: everything but cameras (`pose_encoding` in their place, or rays
+  // that they are solved from), the far depth of the sky and the scale of the nested model.
+  virtual NetworkOutput compute(const Tensor& image, const NetworkOptions& options,
                                 const Tracer& trace) const = 0;
+  // The rest, for what compute() gave or any items of it, on the device or in host memory.
+  virtual void finish(const ImageShape& image, const NetworkOptions& options, const Tracer& trace,
+                      NetworkOutput* out) const = 0;
+  // Whether compute() only hands work to the device: nothing that it does depends on what the device has
+  // found, so it can be recorded and done again with other pictures of the same shape.
+  virtual bool recordable(int64_t views, const NetworkOptions& options) const = 0;
 };
 
 // Builds the network of `config`, asking `source` for every parameter.

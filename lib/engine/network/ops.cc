@@ -63,10 +63,14 @@ void Linear::pack(const Placement& placement) {
   }
 }
 
-Tensor Linear::forward_compute(const Tensor& x) const {
+Tensor Linear::forward_unscaled(const Tensor& x) const {
   if (int8_) return int8_->forward(x, type_);
   if (packed_) return packed_->forward(x.to(type_));
-  const Tensor y = at::linear(x.to(type_), weight_, bias_);
+  return at::linear(x.to(type_), weight_, bias_);
+}
+
+Tensor Linear::forward_compute(const Tensor& x) const {
+  const Tensor y = forward_unscaled(x);
   return scale_.defined() ? y * scale_.to(type_) : y;
 }
 
@@ -80,7 +84,7 @@ Tensor Linear::add_to(const Tensor& base, const Tensor& x) const {
   if (int8_) return int8_->forward_add(x, base);
   if (packed_ && type_ == at::kFloat) return packed_->forward_add(x, base);
   if (!scale_.defined()) return base + forward_compute(x);
-  return at::addcmul(base, at::linear(x.to(type_), weight_, bias_).to(at::kFloat), scale_);
+  return at::addcmul(base, forward_unscaled(x).to(at::kFloat), scale_);
 }
 
 }  // namespace da3

@@ -30,6 +30,9 @@ class Linear {
   // In the compute type.
   Tensor forward_compute(const Tensor& x) const;
   Tensor operator()(const Tensor& x) const { return forward_compute(x).to(at::kFloat); }
+  // forward_compute() is this times scale(), where that is defined: [out], float32.
+  Tensor forward_unscaled(const Tensor& x) const;
+  const Tensor& scale() const { return scale_; }
   // gelu(y), in the compute type.
   Tensor forward_gelu(const Tensor& x) const;
   // base + y in float32, in new memory.

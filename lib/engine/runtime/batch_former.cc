@@ -184,6 +184,28 @@ void BatchFormer::stop() {
   changed_.notify_all();
 }
 
+// With the lock.
+void BatchFormer::hand_out(const Decision& decision, Work* work) {
+  for (const Job& job : decision.expired) work->expired.push_back(take(job.id));
+  counters_.expired += work->expired.size();
+  for (const Job& job : decision.batch) {
+    work->batch.push_back(take(job.id));
+    const Item& item = work->batch.back();
+    running_.emplace(job.id, Running{job, item.client, item.stream});
+  }
+  work->probe = decision.probe;
+  if (!work->batch.empty()) task_was_last_ = false;
+}
+
+BatchFormer::Work BatchFormer::ahead() {
+  const std::lock_guard<std::mutex> guard(lock_);
+  Work work;
+  if (!tasks_.empty() || waiting_.empty()) return work;
+  if (memory_source_) core_.set_memory_budget(memory_source_());
+  hand_out(core_.ahead(clock_.now()), &work);
+  return work;
+}
+
 BatchFormer::Work BatchFormer::next() {
   std::unique_lock<std::mutex> guard(lock_);
   for (;;) {
@@ -197,16 +219,8 @@ BatchFormer::Work BatchFormer::next() {
       return work;
     }
     if (stopped_) core_.drain_all();
-    Decision decision = core_.decide(clock_.now());
-    for (const Job& job : decision.expired) work.expired.push_back(take(job.id));
-    counters_.expired += work.expired.size();
-    for (const Job& job : decision.batch) {
-      work.batch.push_back(take(job.id));
-      const Item& item = work.batch.back();
-      running_.emplace(job.id, Running{job, item.client, item.stream});
-    }
-    work.probe = decision.probe;
-    if (!work.batch.empty()) task_was_last_ = false;
+    const Decision decision = core_.decide(clock_.now());
+    hand_out(decision, &work);
     if (!work.batch.empty() || !work.expired.empty()) return work;
     task_was_last_ = false;
     if (!tasks_.empty()) continue;
@@ -237,7 +251,8 @@ std::vector<Item> BatchFormer::take_abandoned(std::vector<Item>* items) {
 }
 
 std::vector<bool> BatchFormer::finished(const std::vector<Item>& items, int64_t started, int64_t time,
-                                        uint64_t bytes, bool failed, const std::vector<bool>& bad) {
+                                        uint64_t bytes, bool failed, const std::vector<bool>& bad,
+                                        bool typical) {
   const std::lock_guard<std::mutex> guard(lock_);
   Learned& l = learned(items.front());
   std::vector<Job> jobs;
@@ -253,7 +268,7 @@ std::vector<bool> BatchFormer::finished(const std::vector<Item>& items, int64_t 
     else
       ++counters_.completed;
   }
-  core_.finished(jobs, failed ? 0 : time, started + time);
+  core_.finished(jobs, failed || !typical ? 0 : time, started + time);
   ++counters_.batches;
   ++counters_.histogram[std::min<size_t>(items.size(), DA3_BATCH_BUCKETS) - 1];
   if (failed) return cancelled;

@@ -100,11 +100,15 @@ class BatchFormer {
   // Blocks until there is something to do. Tasks and batches take turns. After stop(): what waits is handed
   // out first, then `stopped`.
   Work next();
+  // What may be begun while a batch still runs: a batch as Scheduler::ahead() says, or nothing. Never blocks.
+  // Nothing while a task waits: it runs between two batches.
+  Work ahead();
   // A batch, or a part of one, is through: it took `time`, needed `bytes` (0 = not known) and `failed` or
-  // not; of one that did not, the items in `bad` failed all the same (empty: none). Call before its items are
-  // delivered. Returns which were abandoned meanwhile: they are counted as cancelled.
+  // not; of one that did not, the items in `bad` failed all the same (empty: none). From a time that is not
+  // `typical` nothing is learned. Call before its items are delivered. Returns which were abandoned
+  // meanwhile: they are counted as cancelled.
   std::vector<bool> finished(const std::vector<Item>& items, int64_t started, int64_t time, uint64_t bytes,
-                             bool failed, const std::vector<bool>& bad = {});
+                             bool failed, const std::vector<bool>& bad = {}, bool typical = true);
   // Of a batch that has failed and will be tried again: takes out what was abandoned, counted as cancelled.
   std::vector<Item> take_abandoned(std::vector<Item>* items);
   // It did not fit into memory and will be tried in parts. True if a new limit was learned.
@@ -141,6 +145,7 @@ class BatchFormer {
   const Learned* find_learned(const Item& like) const;
   uint32_t kind_of(const Item& item);
   Item take(uint64_t id);
+  void hand_out(const Decision& decision, Work* work);
   void forget_kinds();
 
   Clock& clock_;

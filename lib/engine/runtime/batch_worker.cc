@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -37,38 +38,39 @@ Failure current_failure() {
 
 const Failure kCancelled{DA3_ERROR_CANCELLED, "Cancelled.", {}};
 
-// What came of a pass: a failure, or a result each, of which some may be none.
-struct Attempt {
-  Failure failure;
-  std::vector<Da3Result*> results;
-  std::vector<std::string> reasons;  // why a result is none; empty: it is good
-  uint64_t bytes = 0;
-};
-
-Attempt try_pass(const BatchWorker::Parts& parts, const std::vector<Item>& batch) {
-  Attempt out;
-  try {
-    out.results = parts.run(batch, &out.bytes);
-    if (out.results.size() != batch.size())
-      throw EngineError(DA3_ERROR_FAILED, "Inference failed: " + std::to_string(out.results.size()) +
-                                              " results for " + std::to_string(batch.size()) + " items.");
-    for (const Da3Result* result : out.results)
-      out.reasons.push_back(parts.failure ? parts.failure(result) : std::string());
-  } catch (...) {
-    out.failure = current_failure();
-    for (Da3Result* result : out.results) parts.release(result);
-    out.results.clear();
-    out.reasons.assign(batch.size(), {});
-  }
-  return out;
-}
-
 std::string describe(const Item& item) {
   return std::to_string(item.width) + "x" + std::to_string(item.height) +
          (item.views.size() > 1 ? " with " + std::to_string(item.views.size()) + " views" : "");
 }
 
 }  // namespace
+
+// What came of a pass: a failure, or a result each, of which some may be none.
+struct BatchWorker::Attempt {
+  Failure failure;
+  std::vector<Da3Result*> results;
+  std::vector<std::string> reasons;  // why a result is none; empty: it is good
+  PassReport report;
+};
+
+BatchWorker::Attempt BatchWorker::attempt(size_t size,
+                                          const std::function<std::vector<Da3Result*>(PassReport*)>& pass) {
+  Attempt out;
+  try {
+    out.results = pass(&out.report);
+    if (out.results.size() != size)
+      throw EngineError(DA3_ERROR_FAILED, "Inference failed: " + std::to_string(out.results.size()) +
+                                              " results for " + std::to_string(size) + " items.");
+    for (const Da3Result* result : out.results)
+      out.reasons.push_back(parts_.failure ? parts_.failure(result) : std::string());
+  } catch (...) {
+    out.failure = current_failure();
+    for (Da3Result* result : out.results) parts_.release(result);
+    out.results.clear();
+    out.reasons.assign(size, {});
+  }
+  return out;
+}
 
 BatchWorker::BatchWorker(Parts parts, uint32_t limit, Clock& clock)
     : parts_(std::move(parts)), former_(limit, clock) {
@@ -83,24 +85,56 @@ BatchWorker::~BatchWorker() {
 
 void BatchWorker::work() {
   if (parts_.thread_started) parts_.thread_started();
+  std::optional<Flying> flying;
   for (;;) {
-    BatchFormer::Work work = former_.next();
+    BatchFormer::Work work = flying ? former_.ahead() : former_.next();
     for (Item& item : work.expired)
       deliver(item, DA3_ERROR_EXPIRED, "The frame could not be computed before its deadline.");
     if (work.task) work.task();
     if (work.probe) {
       run_probe(std::move(work.batch));
     } else if (!work.batch.empty()) {
-      run(std::move(work.batch));
+      flying = begin(std::move(work.batch), std::exchange(flying, std::nullopt));
+    } else if (flying) {
+      land(*std::exchange(flying, std::nullopt));
     }
     if (work.stopped) return;
   }
 }
 
+// Hands a batch to the device and then takes what `earlier` has become. What is under way afterwards.
+std::optional<BatchWorker::Flying> BatchWorker::begin(std::vector<Item> batch,
+                                                      std::optional<Flying> earlier) {
+  Flying next{std::move(batch), former_.now(), nullptr};
+  try {
+    if (parts_.begin) next.flight = parts_.begin(next.batch);
+  } catch (...) {
+    // It is tried again, by itself: run() says what is wrong and what can be saved.
+  }
+  if (earlier) next.started = std::max(next.started, land(std::move(*earlier)));
+  if (next.flight) return next;
+  run(std::move(next.batch));
+  return std::nullopt;
+}
+
+// Returns when the pass ended.
+int64_t BatchWorker::land(Flying flying) {
+  Attempt result = attempt(flying.batch.size(),
+                           [&](PassReport* report) { return flying.flight->finish(flying.batch, report); });
+  flying.flight.reset();
+  const int64_t started = flying.started;
+  return started + complete(std::move(flying.batch), std::move(result), started);
+}
+
 // Returns how long the pass took.
 int64_t BatchWorker::run(std::vector<Item> batch) {
   const int64_t started = former_.now();
-  Attempt attempt = try_pass(parts_, batch);
+  Attempt result = attempt(batch.size(), [&](PassReport* report) { return parts_.run(batch, report); });
+  return complete(std::move(batch), std::move(result), started);
+}
+
+// Hands out what came of a pass, or tries again. Returns how long it took.
+int64_t BatchWorker::complete(std::vector<Item> batch, Attempt attempt, int64_t started) {
   const int64_t elapsed = std::max<int64_t>(1, former_.now() - started);
   const bool failed = attempt.failure.code != DA3_OK;
   if (failed && batch.size() > 1) {
@@ -111,7 +145,8 @@ int64_t BatchWorker::run(std::vector<Item> batch) {
   }
   std::vector<bool> bad;
   for (const std::string& reason : attempt.reasons) bad.push_back(!reason.empty());
-  const std::vector<bool> cancelled = former_.finished(batch, started, elapsed, attempt.bytes, failed, bad);
+  const std::vector<bool> cancelled =
+      former_.finished(batch, started, elapsed, attempt.report.bytes, failed, bad, attempt.report.typical);
   for (size_t i = 0; i < batch.size(); ++i) {
     if (cancelled[i] || failed || bad[i]) {
       if (!failed) parts_.release(attempt.results[i]);
@@ -231,16 +266,17 @@ bool BatchWorker::warm_up(const Item& like, uint32_t most, const std::function<b
 // A pass that nobody asked for. False: it did not fit.
 bool BatchWorker::measure(const Item& like, uint32_t size, bool counts) {
   const std::vector<Item> items(size, like);
-  uint64_t bytes = 0;
+  PassReport report;
   const int64_t started = former_.now();
   try {
-    for (Da3Result* result : parts_.run(items, &bytes)) parts_.release(result);
+    for (Da3Result* result : parts_.run(items, &report)) parts_.release(result);
   } catch (...) {
     if (current_failure().code != DA3_ERROR_NO_MEMORY || size == 1) throw;
     former_.out_of_memory(items);
     return false;
   }
-  if (counts) former_.measured(like, size, std::max<int64_t>(1, former_.now() - started), bytes);
+  if (counts && report.typical)
+    former_.measured(like, size, std::max<int64_t>(1, former_.now() - started), report.bytes);
   return true;
 }
 

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,12 +18,27 @@ namespace da3 {
 
 class BatchWorker {
  public:
-  // Computes the items, which are compatible: one result each, in order; `*bytes` is what it took beyond what
-  // was held before, 0 = not known. Throws EngineError (NO_MEMORY: the message is for a batch of one) or
-  // anything else.
-  using Run = std::function<std::vector<Da3Result*>(const std::vector<Item>& items, uint64_t* bytes)>;
+  // What a pass was.
+  struct PassReport {
+    uint64_t bytes = 0;   // that it took beyond what was held before, 0 = not known
+    bool typical = true;  // false: it did more than compute, and its time says nothing about the next one
+  };
+  // Computes the items, which are compatible: one result each, in order. Throws EngineError (NO_MEMORY: the
+  // message is for a batch of one) or anything else.
+  using Run = std::function<std::vector<Da3Result*>(const std::vector<Item>& items, PassReport* report)>;
+  // A pass that a device computes by itself.
+  class Flight {
+   public:
+    virtual ~Flight() = default;
+    // Waits for it; `items` are those that it was begun with. Otherwise as Run. Once.
+    virtual std::vector<Da3Result*> finish(const std::vector<Item>& items, PassReport* report) = 0;
+  };
   struct Parts {
     Run run;
+    // run() in two halves, for a device that works beside the thread: hands the items to it and comes back.
+    // At most two flights are under way at once; they are finished in the order in which they were begun.
+    // Throws as run(), and nothing is under way then. May be null.
+    std::function<std::unique_ptr<Flight>(const std::vector<Item>& items)> begin;
     std::function<void()> thread_started;     // on the worker thread, first
     std::function<uint64_t()> memory_budget;  // asked before decisions; may be null
     std::function<void(Da3Result*)> release;  // of results that nobody will get
@@ -47,8 +64,18 @@ class BatchWorker {
                const std::function<void(double)>& progress);
 
  private:
+  struct Flying {
+    std::vector<Item> batch;
+    int64_t started;
+    std::unique_ptr<Flight> flight;
+  };
+  struct Attempt;
+  Attempt attempt(size_t size, const std::function<std::vector<Da3Result*>(PassReport*)>& pass);
   void work();
   int64_t run(std::vector<Item> batch);
+  int64_t complete(std::vector<Item> batch, Attempt attempt, int64_t started);
+  std::optional<Flying> begin(std::vector<Item> batch, std::optional<Flying> earlier);
+  int64_t land(Flying flying);
   void run_halves(std::vector<Item> batch);
   void run_probe(std::vector<Item> batch);
   bool measure(const Item& like, uint32_t size, bool counts);

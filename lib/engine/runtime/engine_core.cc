@@ -22,17 +22,22 @@ namespace {
 
 constexpr int64_t kLookInterval = 250'000'000;  // ns between two looks at the free memory
 
-// Runs `body`; when memory runs out and there are models that nobody uses, once more without those.
-template <typename Body>
-auto with_room(Body&& body) -> decltype(body()) {
+// Runs `body`; when memory runs out and make_room() finds some, once more.
+template <typename Body, typename MakeRoom>
+auto with_room(Body&& body, MakeRoom&& make_room) -> decltype(body()) {
   try {
     return body();
   } catch (const EngineError& e) {
-    if (e.code() != DA3_ERROR_NO_MEMORY || !EngineCore::registry().evict_unused()) throw;
+    if (e.code() != DA3_ERROR_NO_MEMORY || !make_room()) throw;
   } catch (const std::bad_alloc&) {
-    if (!EngineCore::registry().evict_unused()) throw;
+    if (!make_room()) throw;
   }
   return body();
+}
+
+// That of models that nobody uses.
+bool evict_unused() {
+  return EngineCore::registry().evict_unused();
 }
 
 // The settings of a pass on a GPU; on the CPU they mean nothing.
@@ -67,7 +72,8 @@ std::shared_ptr<EngineCore> EngineCore::acquire(const ModelRequest& request, con
   };
   const auto load = [&] {
     return with_room(
-        [&] { return std::make_shared<EngineCore>(load_model(request, notice, progress, cancelled)); });
+        [&] { return std::make_shared<EngineCore>(load_model(request, notice, progress, cancelled)); },
+        evict_unused);
   };
   return registry().acquire(request.key(), bytes, load, cancelled);
 }
@@ -75,13 +81,36 @@ std::shared_ptr<EngineCore> EngineCore::acquire(const ModelRequest& request, con
 EngineCore::EngineCore(std::shared_ptr<const Model> model)
     : model_(std::move(model)),
       weight_bytes_(weight_bytes_of(model_->config, model_->precision, model_->plan.policy.beside_int8)),
+      inference_(*model_),
       worker_(parts(), model_->plan.policy.batch_limit) {}
+
+// A pass under way, and the memory that it took.
+class EngineCore::Flight : public BatchWorker::Flight {
+ public:
+  Flight(EngineCore* core, std::unique_ptr<Pass> pass, BatchWorker::PassReport report)
+      : core_(core), pass_(std::move(pass)), report_(report) {}
+  std::vector<Da3Result*> finish(const std::vector<Item>& items, BatchWorker::PassReport* report) override {
+    *report = report_;
+    return core_->finish(std::move(pass_), items);
+  }
+
+ private:
+  EngineCore* core_;
+  std::unique_ptr<Pass> pass_;
+  BatchWorker::PassReport report_;
+};
 
 BatchWorker::Parts EngineCore::parts() {
   BatchWorker::Parts parts;
-  parts.run = [this](const std::vector<Item>& items, uint64_t* bytes) {
-    return with_room([&] { return run(items, bytes); });
+  const auto make_room = [this] { return inference_.forget_recordings() || evict_unused(); };
+  parts.run = [this, make_room](const std::vector<Item>& items, BatchWorker::PassReport* report) {
+    const PassBlocks blocks;
+    return with_room([&] { return begin(items)->finish(items, report); }, make_room);
   };
+  if (inference_.works_beside())
+    parts.begin = [this, make_room](const std::vector<Item>& items) -> std::unique_ptr<BatchWorker::Flight> {
+      return with_room([&] { return begin(items); }, make_room);
+    };
   // Thread-local in LibTorch, so it is set where the network runs, for as long as the thread.
   parts.thread_started = [] { thread_local const c10::InferenceMode inference; };
   parts.memory_budget = [this] { return refresh_memory(); };
@@ -129,25 +158,52 @@ DeviceMemory EngineCore::memory() const {
   return {device_free_, device_used_};
 }
 
-std::vector<Da3Result*> EngineCore::run(const std::vector<Item>& items, uint64_t* bytes) {
+// Runs `body`; where memory runs out, says for what. `peak`: bytes that the pass held at most.
+template <typename Body, typename Peak>
+auto EngineCore::explained(const std::vector<Item>& items, Peak&& peak, Body&& body) const
+    -> decltype(body()) {
+  try {
+    return body();
+  } catch (const EngineError& e) {
+    if (e.code() != DA3_ERROR_NO_MEMORY) throw;
+    throw EngineError(e.code(), explain_memory(items.front(), items.size(), peak(), e.detail()), e.detail());
+  }
+}
+
+std::unique_ptr<EngineCore::Flight> EngineCore::begin(const std::vector<Item>& items) {
   const OnDevice here(model_->device);
   const PassMemory memory(model_->device);
   const auto math = math_for(*model_);
   threads_are_used();
-  std::vector<std::unique_ptr<ResultPlanes>> planes;
-  try {
-    planes = infer_batch(*model_, items);
-  } catch (const EngineError& e) {
-    if (e.code() != DA3_ERROR_NO_MEMORY) throw;
-    throw EngineError(e.code(), explain_memory(items.front(), items.size(), memory.peak(), e.detail()),
-                      e.detail());
-  }
-  *bytes = memory.peak();
+  auto pass = explained(
+      items, [&] { return memory.peak(); }, [&] { return inference_.begin(items); });
+  tell_remark(items);
   device_used_ = memory.allocated();
   allocator_reserve_ = memory.reserved() - std::min(memory.reserved(), memory.allocated());
+  BatchWorker::PassReport report;
+  // What a recording needs was taken when it was made.
+  report.bytes = inference_.replayed() ? 0 : memory.peak();
+  report.typical = !inference_.proving();
+  return std::make_unique<Flight>(this, std::move(pass), report);
+}
+
+std::vector<Da3Result*> EngineCore::finish(std::unique_ptr<Pass> pass, const std::vector<Item>& items) {
+  const OnDevice here(model_->device);
+  const auto planes = [&] { return inference_.finish(std::move(pass), items); };
   std::vector<Da3Result*> results;
-  for (auto& p : planes) results.push_back(make_result(std::move(p)));
+  for (auto& p : explained(
+           items, [] { return uint64_t(0); }, planes))
+    results.push_back(make_result(std::move(p)));
   return results;
+}
+
+void EngineCore::tell_remark(const std::vector<Item>& items) {
+  const std::string remark = inference_.take_remark();
+  const Client* const client = items.front().client;
+  if (remark.empty() || !client || !client->warning) return;
+  const std::string text = "Passes on " + model_->device.str() + " are not recorded (" + remark +
+                           "). Results are the same; single pictures may take longer.";
+  client->warning(client->user, DA3_ERROR_UNSUPPORTED, text.c_str());
 }
 
 std::string EngineCore::explain_memory(const Item& item, size_t batch, uint64_t peak,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/runtime/batch_worker.h"
+#include "engine/runtime/inference.h"
 #include "engine/runtime/model.h"
 #include "engine/runtime/pass_memory.h"
 #include "engine/runtime/registry.h"
@@ -45,8 +46,13 @@ class EngineCore {
                                              const Progress& progress, const Cancelled& cancelled = {});
 
  private:
+  class Flight;
   BatchWorker::Parts parts();
-  std::vector<Da3Result*> run(const std::vector<Item>& items, uint64_t* bytes);
+  std::unique_ptr<Flight> begin(const std::vector<Item>& items);
+  std::vector<Da3Result*> finish(std::unique_ptr<Pass> pass, const std::vector<Item>& items);
+  template <typename Body, typename Peak>
+  auto explained(const std::vector<Item>& items, Peak&& peak, Body&& body) const -> decltype(body());
+  void tell_remark(const std::vector<Item>& items);
   void follow_fractions();  // with the lock
   uint64_t refresh_memory();
   std::string explain_memory(const Item& item, size_t batch, uint64_t peak, const std::string& detail) const;
@@ -58,8 +64,9 @@ class EngineCore {
   std::map<const Client*, float> fractions_;
   std::atomic<float> memory_fraction_{kMemoryFraction};
   std::atomic<uint64_t> device_free_{0}, device_used_{0}, allocator_reserve_{0};
-  int64_t looked_ = 0;  // of the worker
-  BatchWorker worker_;  // last: it uses the rest
+  int64_t looked_ = 0;   // of the worker
+  Inference inference_;  // likewise
+  BatchWorker worker_;   // last: it uses the rest
 };
 
 }  // namespace da3

@@ -63,33 +63,42 @@ Tensor images_by_table(const std::vector<Item>& items) {
   return images;
 }
 
-Tensor images_by_arithmetic(const std::vector<Item>& items, at::Device device) {
+Tensor pack_bytes(const std::vector<Item>& items, bool pinned) {
   const Item& first = items.front();
   const int64_t views = int64_t(first.views.size()), h = first.height, w = first.width;
-  const Tensor bytes = at::empty({int64_t(items.size()), views, h, w, 3},
-                                 at::TensorOptions(at::kByte).pinned_memory(device.is_cuda()));
+  const Tensor bytes =
+      at::empty({int64_t(items.size()), views, h, w, 3}, at::TensorOptions(at::kByte).pinned_memory(pinned));
   uint8_t* to = bytes.data_ptr<uint8_t>();
   for (const Item& item : items)
     for (const Da3View& view : item.views)
       for (int64_t y = 0; y < h; ++y, to += 3 * w) std::memcpy(to, view.rgb + y * view.stride, size_t(3 * w));
-  const Tensor there = bytes.to(device, at::kByte, /*non_blocking=*/device.is_cuda());
+  return bytes;
+}
+
+Tensor images_of_bytes(const Tensor& bytes) {
+  const at::Device device = bytes.device();
   // Divisors are tensors on the device: by a number some devices multiply with its rounded inverse.
   const Tensor most = at::full({}, 255.0f, at::TensorOptions(at::kFloat).device(device));
-  return there.permute({0, 1, 4, 2, 3})
+  return bytes.permute({0, 1, 4, 2, 3})
       .to(at::kFloat, /*non_blocking=*/false, /*copy=*/true, at::MemoryFormat::Contiguous)
       .div_(most)
       .sub_(per_channel(kMean, device))
       .div_(per_channel(kDeviation, device));
 }
 
+Tensor images_by_arithmetic(const std::vector<Item>& items, at::Device device) {
+  return images_of_bytes(
+      pack_bytes(items, device.is_cuda()).to(device, at::kByte, /*non_blocking=*/device.is_cuda()));
+}
+
 Tensor make_images(const std::vector<Item>& items, at::Device device) {
   return device.is_cpu() ? images_by_table(items) : images_by_arithmetic(items, device);
 }
 
-Tensor to_host(const Tensor& t) {
+Tensor to_host(const Tensor& t, bool wait) {
   if (!t.is_cuda()) return t.to(at::kCPU, at::kFloat).contiguous();
   const Tensor out = at::empty(t.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true));
-  return out.copy_(t);
+  return out.copy_(t, /*non_blocking=*/!wait);
 }
 
 }  // namespace da3

@@ -20,8 +20,13 @@ at::Tensor make_images(const std::vector<Item>& items, at::Device device);
 at::Tensor images_by_table(const std::vector<Item>& items);
 // By arithmetic on `device`, to which bytes are moved, a quarter of what floats would be:
 at::Tensor images_by_arithmetic(const std::vector<Item>& items, at::Device device);
+// and its two halves: [items, views, height, width, 3], uint8, in pages that do not move where `pinned`;
+at::Tensor pack_bytes(const std::vector<Item>& items, bool pinned);
+// of those, where they are.
+at::Tensor images_of_bytes(const at::Tensor& bytes);
 
-// A tensor in host memory, float32; from CUDA through pages that do not move.
-at::Tensor to_host(const at::Tensor& t);
+// A tensor in host memory, float32; from CUDA through pages that do not move. `wait` = false: it is there
+// when what is in the current stream now is done.
+at::Tensor to_host(const at::Tensor& t, bool wait = true);
 
 }  // namespace da3

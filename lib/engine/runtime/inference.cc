@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "engine/runtime/inference.h"
 
+#include <c10/core/StreamGuard.h>
+
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "engine/api/engine_error.h"
 #include "engine/runtime/cpu_allocator.h"
+#include "engine/runtime/cuda_graph.h"
 #include "engine/runtime/images.h"
 #include "geometry/pose_align.h"
 #include "geometry/rigid.h"
@@ -51,53 +56,65 @@ NetworkOptions make_options(const Model& model, const std::vector<Item>& items) 
   return options;
 }
 
-// What the items asked for, in host memory: each map moved once for the whole batch. (On the CPU nothing
-// moves.)
-NetworkOutput take_to_host(NetworkOutput out, uint32_t outputs) {
-  const auto take = [outputs](uint32_t bit, Tensor* t) {
-    *t = t->defined() && (outputs & bit) == bit ? to_host(*t) : Tensor();
+// What of a pass is not needed to answer the items: it need not come down.
+void drop_unasked(uint32_t outputs, bool ray_pose, NetworkOutput* out) {
+  const auto drop = [](bool needed, Tensor* t) {
+    if (!needed) *t = Tensor();
   };
-  if (out.depth.defined()) out.depth = to_host(out.depth);
-  take(DA3_OUTPUT_CONFIDENCE, &out.confidence);
-  take(DA3_OUTPUT_SKY, &out.sky);
-  take(DA3_OUTPUT_RAY, &out.ray);
-  take(DA3_OUTPUT_RAY, &out.ray_confidence);
+  const bool nested = out->metric_depth.defined(), mono = !out->confidence.defined();
+  drop((outputs & DA3_OUTPUT_CONFIDENCE) || nested, &out->confidence);
+  drop((outputs & DA3_OUTPUT_SKY) || mono, &out->sky);  // the sky's depth depends on it
+  drop((outputs & DA3_OUTPUT_RAY) || ray_pose, &out->ray);
+  drop((outputs & DA3_OUTPUT_RAY) || ray_pose, &out->ray_confidence);
+}
+
+// One item of a batch: views of its tensors, or on the way down from a GPU, each in memory of its own.
+NetworkOutput item_of(const NetworkOutput& batch, int64_t b, bool wait) {
+  NetworkOutput out;
+  const auto take = [&](Tensor NetworkOutput::*t) {
+    if ((batch.*t).defined()) out.*t = to_host((batch.*t).narrow(0, b, 1), wait);
+  };
+  for (Tensor NetworkOutput::*t :
+       {&NetworkOutput::depth, &NetworkOutput::confidence, &NetworkOutput::sky, &NetworkOutput::ray,
+        &NetworkOutput::ray_confidence, &NetworkOutput::pose_encoding, &NetworkOutput::metric_depth,
+        &NetworkOutput::metric_sky})
+    take(t);
   return out;
 }
 
-// Item b of a batch as a plane in host memory.
-const float* take_plane(const Tensor& batch, int64_t b, ResultPlanes* result) {
-  if (!batch.defined()) return nullptr;
-  Tensor plane = batch[b].to(at::kCPU, at::kFloat).contiguous();
+// A plane in host memory, kept by the result.
+const float* keep_plane(const Tensor& t, bool wanted, ResultPlanes* result) {
+  if (!t.defined() || !wanted) return nullptr;
+  Tensor plane = t[0].to(at::kCPU, at::kFloat).contiguous();
   // Of its own: who keeps one result must not keep those of the whole batch.
-  if (plane.is_alias_of(batch) && batch.size(0) > 1) plane = plane.clone();
+  if (2 * plane.storage().nbytes() > 3 * plane.nbytes()) plane = plane.clone();
   result->owned.push_back(plane);
   return plane.data_ptr<float>();
 }
 
-std::unique_ptr<ResultPlanes> take_item(const NetworkOutput& out, const Item& item, int64_t b,
-                                        bool metric_model) {
+std::unique_ptr<ResultPlanes> take_item(const NetworkOutput& out, const Item& item, bool metric_model) {
   auto result = std::make_unique<ResultPlanes>();
   Da3ResultData& d = result->data;
+  const auto keep = [&](const Tensor& t, uint32_t bit) {
+    return keep_plane(t, (item.outputs & bit) == bit, result.get());
+  };
   d.struct_size = sizeof d;
   d.n_views = uint32_t(item.views.size());
   d.width = item.width;
   d.height = item.height;
-  d.depth = take_plane(out.depth, b, result.get());
-  d.confidence = take_plane(out.confidence, b, result.get());
-  d.sky = take_plane(out.sky, b, result.get());
-  d.ray = take_plane(out.ray, b, result.get());
-  d.ray_confidence = take_plane(out.ray_confidence, b, result.get());
-  if (out.ray.defined()) {
+  d.depth = keep_plane(out.depth, true, result.get());
+  d.confidence = keep(out.confidence, DA3_OUTPUT_CONFIDENCE);
+  d.sky = keep(out.sky, DA3_OUTPUT_SKY);
+  d.ray = keep(out.ray, DA3_OUTPUT_RAY);
+  d.ray_confidence = keep(out.ray_confidence, DA3_OUTPUT_RAY);
+  if (d.ray) {
     d.ray_height = int32_t(out.ray.size(2));
     d.ray_width = int32_t(out.ray.size(3));
   }
-  if (item.outputs & DA3_OUTPUT_POSE) {
-    d.extrinsics = take_plane(out.extrinsics, b, result.get());
-    d.intrinsics = take_plane(out.intrinsics, b, result.get());
-  }
-  d.scale_factor = out.scale.defined() ? out.scale[b].item<float>() : 1.0f;
-  d.metric_valid = out.scale_valid.defined() ? out.scale_valid[b].item<bool>() : 0;
+  d.extrinsics = keep(out.extrinsics, DA3_OUTPUT_POSE);
+  d.intrinsics = keep(out.intrinsics, DA3_OUTPUT_POSE);
+  d.scale_factor = out.scale.defined() ? out.scale[0].item<float>() : 1.0f;
+  d.metric_valid = out.scale_valid.defined() ? out.scale_valid[0].item<bool>() : 0;
   // Without a fitted scale the any-view depth stays what it is: relative.
   d.kind = metric_model && d.metric_valid ? DA3_KIND_METRIC : DA3_KIND_RELATIVE;
   return result;
@@ -106,16 +123,16 @@ std::unique_ptr<ResultPlanes> take_item(const NetworkOutput& out, const Item& it
 // With known cameras the answer is given in their frame and units (upstream api.py,
 // align_to_input_ext_scale): the given cameras come back, and depth is divided by the scale that maps them
 // onto the predicted ones.
-void align_to_known_cameras(const NetworkOutput& out, const Item& item, int64_t b, ResultPlanes* result) {
+void align_to_known_cameras(const NetworkOutput& out, const Item& item, ResultPlanes* result) {
   if (item.extrinsics.empty() || !out.extrinsics.defined()) return;
-  const Tensor predicted = out.extrinsics[b].to(at::kCPU, at::kFloat).contiguous();
+  const Tensor predicted = out.extrinsics[0].to(at::kCPU, at::kFloat).contiguous();
   std::vector<geometry::Matrix34> given, estimated;
   for (size_t v = 0; v < item.views.size(); ++v) {
     given.push_back(pose_of(item.extrinsics.data() + v * 12));
     estimated.push_back(pose_of(predicted.data_ptr<float>() + v * 12));
   }
   const double scale = geometry::align_trajectories(given, estimated).scale;
-  Tensor depth = (out.depth[b] / scale).to(at::kCPU, at::kFloat).contiguous();
+  Tensor depth = (out.depth[0] / scale).to(at::kCPU, at::kFloat).contiguous();
   Tensor extrinsics = at::tensor(at::ArrayRef<float>(item.extrinsics), at::TensorOptions(at::kFloat));
   Tensor intrinsics = at::tensor(at::ArrayRef<float>(item.intrinsics), at::TensorOptions(at::kFloat));
   result->data.depth = depth.data_ptr<float>();
@@ -124,12 +141,13 @@ void align_to_known_cameras(const NetworkOutput& out, const Item& item, int64_t 
   result->owned.insert(result->owned.end(), {depth, extrinsics, intrinsics});
 }
 
-// Item b of a batch. What is wrong with this item alone does not touch the others.
-std::unique_ptr<ResultPlanes> finish_item(const NetworkOutput& out, const Item& item, int64_t b,
-                                          bool metric_model) {
-  auto result = take_item(out, item, b, metric_model);
+// What is wrong with one item alone does not touch the others of its batch.
+std::unique_ptr<ResultPlanes> finish_item(const Model& model, const NetworkOptions& options, const Item& item,
+                                          NetworkOutput out) {
+  model.network->finish({item.height, item.width}, options, {}, &out);
+  auto result = take_item(out, item, model.config.nested());
   try {
-    align_to_known_cameras(out, item, b, result.get());
+    align_to_known_cameras(out, item, result.get());
   } catch (const std::invalid_argument& e) {
     result->failure = "Inference failed: the predicted camera poses cannot be aligned with the known ones (" +
                       std::string(e.what()) + ").";
@@ -143,18 +161,11 @@ bool is_out_of_memory(const std::string& text) {
          text.find("not enough memory") != std::string::npos;
 }
 
-}  // namespace
-
-std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const std::vector<Item>& items) {
-  const int64_t started = Clock::real().now();
-  std::vector<std::unique_ptr<ResultPlanes>> results;
-  const PassBlocks blocks;
+// What `body` throws, as an EngineError.
+template <typename Body>
+auto translated(Body&& body) -> decltype(body()) {
   try {
-    const Tensor images = make_images(items, model.device);
-    const NetworkOutput out =
-        take_to_host(model.network->forward(images, make_options(model, items), {}), items.front().outputs);
-    for (size_t b = 0; b < items.size(); ++b)
-      results.push_back(finish_item(out, items[b], int64_t(b), model.config.nested()));
+    return body();
   } catch (const std::bad_alloc&) {
     throw EngineError(DA3_ERROR_NO_MEMORY, "Out of memory.", "std::bad_alloc");
   } catch (const c10::Error& e) {
@@ -162,14 +173,94 @@ std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const
     throw EngineError(DA3_ERROR_FAILED, "Inference failed: " + std::string(e.what_without_backtrace()),
                       e.what());
   }
-  const int64_t elapsed = Clock::real().now() - started;
-  for (size_t b = 0; b < items.size(); ++b) {
-    Da3ResultData& d = results[b]->data;
-    d.batch = uint32_t(items.size());
-    d.inference_ns = elapsed;
-    d.queued_ns = started - items[b].submitted;
+}
+
+// Everything that decides what is computed, but the pixels.
+RecordedPasses::Key key_of(const Tensor& bytes, const NetworkOptions& options) {
+  RecordedPasses::Key key = bytes.sizes().vec();
+  key.insert(key.end(), {int64_t(options.ref_view_strategy), options.use_ray_pose, options.want_ray,
+                         options.want_pose, options.head_chunk});
+  return key;
+}
+
+}  // namespace
+
+Inference::Inference(const Model& model)
+    : model_(model),
+      recorded_(model.plan.policy.record_passes ? cuda_graph_recorder(model.device) : Recorder()) {}
+
+Inference::~Inference() = default;
+
+bool Inference::works_beside() const {
+  return model_.device.is_cuda() && model_.plan.policy.begin_ahead;
+}
+
+// Three queues of the device, each waiting for what it needs of the one before. Tensors that one of them made
+// and another one reads live until the pass is finished.
+void Inference::compute_on_lanes(const std::vector<Item>& items, const NetworkOptions& options, Pass* pass) {
+  if (!lanes_) lanes_ = std::make_unique<Lanes>(model_.device);
+  Mark uploaded(model_.device), computed(model_.device);
+  {
+    const c10::StreamGuard lane(lanes_->upload);
+    pass->bytes = pack_bytes(items, true).to(model_.device, at::kByte, /*non_blocking=*/true);
+    uploaded.set(lanes_->upload);
   }
-  return results;
+  {
+    const c10::StreamGuard lane(lanes_->compute);
+    uploaded.hold(lanes_->compute);
+    const auto compute = [&](const Tensor& bytes) {
+      NetworkOutput out = model_.network->compute(images_of_bytes(bytes), options, {});
+      drop_unasked(items.front().outputs, options.use_ray_pose, &out);
+      return out;
+    };
+    const bool recordable = model_.network->recordable(pass->bytes.size(1), options);
+    pass->output = recorded_.run(recordable ? key_of(pass->bytes, options) : RecordedPasses::Key(),
+                                 pass->bytes, compute);
+    computed.set(lanes_->compute);
+  }
+  const c10::StreamGuard lane(lanes_->download);
+  computed.hold(lanes_->download);
+  for (size_t b = 0; b < items.size(); ++b) pass->items.push_back(item_of(pass->output, int64_t(b), false));
+  pass->done.emplace(model_.device).set(lanes_->download);
+}
+
+std::unique_ptr<Pass> Inference::begin(const std::vector<Item>& items) {
+  return translated([&] {
+    auto pass = std::make_unique<Pass>();
+    pass->started = Clock::real().now();
+    pass->options = make_options(model_, items);
+    if (model_.device.is_cuda()) {
+      compute_on_lanes(items, pass->options, pass.get());
+      return pass;
+    }
+    NetworkOutput out = model_.network->compute(make_images(items, model_.device), pass->options, {});
+    drop_unasked(items.front().outputs, pass->options.use_ray_pose, &out);
+    for (size_t b = 0; b < items.size(); ++b) pass->items.push_back(item_of(out, int64_t(b), true));
+    return pass;
+  });
+}
+
+std::vector<std::unique_ptr<ResultPlanes>> Inference::finish(std::unique_ptr<Pass> pass,
+                                                             const std::vector<Item>& items) {
+  return translated([&] {
+    if (pass->done) pass->done->wait();
+    std::vector<std::unique_ptr<ResultPlanes>> results;
+    for (size_t b = 0; b < items.size(); ++b)
+      results.push_back(finish_item(model_, pass->options, items[b], std::move(pass->items[b])));
+    const int64_t elapsed = Clock::real().now() - pass->started;
+    for (size_t b = 0; b < items.size(); ++b) {
+      Da3ResultData& d = results[b]->data;
+      d.batch = uint32_t(items.size());
+      d.inference_ns = elapsed;
+      d.queued_ns = pass->started - items[b].submitted;
+    }
+    return results;
+  });
+}
+
+std::vector<std::unique_ptr<ResultPlanes>> Inference::run(const std::vector<Item>& items) {
+  const PassBlocks blocks;
+  return finish(begin(items), items);
 }
 
 }  // namespace da3

@@ -3,11 +3,15 @@
 // One forward pass for a batch of items, from 8-bit pixels to results in host memory.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/runtime/batch_former.h"
+#include "engine/runtime/lanes.h"
 #include "engine/runtime/model.h"
+#include "engine/runtime/recorded_passes.h"
 
 namespace da3 {
 
@@ -18,8 +22,52 @@ struct ResultPlanes {
   std::string failure;  // not empty: this item went wrong, and why; the others of its batch are good
 };
 
-// The items must be compatible. Throws EngineError (NO_MEMORY when the device ran out) or c10::Error.
-// Results are independent of what shares the batch.
-std::vector<std::unique_ptr<ResultPlanes>> infer_batch(const Model& model, const std::vector<Item>& items);
+// A batch on its way through a device.
+struct Pass {
+  NetworkOptions options;
+  std::vector<NetworkOutput> items;  // in host memory; of a GPU when `done` is reached
+  int64_t started = 0;
+  // Of a GPU: what it still works on.
+  Tensor bytes;
+  NetworkOutput output;
+  std::optional<Mark> done;
+};
+
+// Passes of one model, which must outlive it. For one thread; on a GPU it uses streams of its own.
+class Inference {
+ public:
+  explicit Inference(const Model& model);
+  ~Inference();
+  Inference(const Inference&) = delete;
+  Inference& operator=(const Inference&) = delete;
+
+  // The items must be compatible. Throws EngineError (NO_MEMORY when the device ran out) or c10::Error.
+  // Results are independent of what shares the batch.
+  std::vector<std::unique_ptr<ResultPlanes>> run(const std::vector<Item>& items);
+
+  // The same in two halves: hands the items to the device, which computes them while this thread does
+  // something else; and waits for them. Passes are finished in the order in which they were begun. Where the
+  // device does not work by itself (CPU), begin() computes.
+  std::unique_ptr<Pass> begin(const std::vector<Item>& items);
+  std::vector<std::unique_ptr<ResultPlanes>> finish(std::unique_ptr<Pass> pass,
+                                                    const std::vector<Item>& items);
+  bool works_beside() const;
+
+  // The last pass that was begun was a recording, and so took no memory of its own.
+  bool replayed() const { return recorded_.replayed(); }
+  // It was computed more than once, to make a recording or to compare it.
+  bool proving() const { return recorded_.proving(); }
+  // Gives back the memory of recorded passes; false: there were none.
+  bool forget_recordings() { return recorded_.clear(); }
+  // Why passes are not recorded though they should be; once. Empty: nothing to tell.
+  std::string take_remark() { return recorded_.take_remark(); }
+
+ private:
+  void compute_on_lanes(const std::vector<Item>& items, const NetworkOptions& options, Pass* pass);
+
+  const Model& model_;
+  std::unique_ptr<Lanes> lanes_;  // null: the device computes while the thread waits
+  RecordedPasses recorded_;
+};
 
 }  // namespace da3

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "engine/api/engine_error.h"
+#include "engine/cuda/fused.h"
 #include "engine/kernels/flash_attention.h"
 #include "engine/kernels/qk_norm_rope.h"
 #include "engine/network/attention.h"
@@ -230,7 +231,16 @@ std::string remaining_settings(const Policy& policy, Da3PerformanceMode mode, at
            ", " + std::to_string(at::get_num_threads()) + " threads";
   if (policy.tf32) out += ", TF32";
   if (policy.choose_convolutions) out += ", convolutions measured";
+  if (policy.record_passes) out += ", passes recorded";
+  if (policy.begin_ahead) out += ", two batches under way";
   return out;
+}
+
+// The first time they are compiled and tried.
+std::string own_kernels(at::Device device, Da3Precision precision) {
+  std::string why_not;
+  if (cuda::has_fused(device, scalar_type_of(precision), &why_not)) return ", sums and norms in one kernel";
+  return ", sums and norms by LibTorch (" + why_not + ")";
 }
 
 }  // namespace
@@ -300,6 +310,7 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
   }
   plan.text += ", attention " + std::string(name_of(plan.attention)) + " (" + why + ")";
   plan.text += remaining_settings(policy, wish.mode, device);
+  if (device.is_cuda()) plan.text += own_kernels(device, plan.precision);
   return plan;
 }
 

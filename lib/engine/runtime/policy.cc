@@ -73,6 +73,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
     case DA3_PERFORMANCE_BALANCED:
       p.repetitions = 2;
       p.prepack = cpu;
+      p.record_passes = p.begin_ahead = cuda;
       p.head_pixels = cpu ? 0 : 8 * kTypicalPixels;
       p.batch_limit = 32;
       break;
@@ -80,6 +81,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
       p.repetitions = 5;
       p.least_gain = 0.02;
       p.prepack = cpu;
+      p.record_passes = p.begin_ahead = cuda;
       p.tf32 = cuda && d.capability >= kNativeBf16;
       p.choose_convolutions = cuda;
       p.head_pixels = cpu ? 0 : 32 * kTypicalPixels;

@@ -39,6 +39,8 @@ struct Policy {
   bool prepack = false;              // CPU: weights laid out for the kernels, beside the file's
   bool tf32 = false;                 // CUDA: float32 products with 10 bits of mantissa
   bool choose_convolutions = false;  // CUDA: cuDNN measures its algorithms for each shape
+  bool record_passes = false;        // CUDA: a pass is done again as a graph
+  bool begin_ahead = false;          // CUDA: a full batch is handed over while another one is computed
   // GPU: images through a head at once: so many pixels, but at least one image. The CPU takes one at a time.
   int64_t head_pixels = 0;
   uint32_t batch_limit = 1;  // largest batch that is learned by itself

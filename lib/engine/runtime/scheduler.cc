@@ -503,4 +503,28 @@ Decision Scheduler::decide(int64_t now) {
   return decision;
 }
 
+// Something waits that has a deadline, or is about to come.
+bool Scheduler::anything_is_due(int64_t now) const {
+  if (tightest(now).wait != kNever) return true;
+  return std::any_of(streams_.begin(), streams_.end(), [](const auto& entry) {
+    const std::deque<Job>& jobs = entry.second.waiting;
+    return std::any_of(jobs.begin(), jobs.end(), [](const Job& j) { return j.deadline != kNever; });
+  });
+}
+
+Decision Scheduler::ahead(int64_t now) {
+  Decision decision;
+  if (waiting_ == 0 || anything_is_due(now)) return decision;
+  std::vector<Candidate> all = candidates(now);
+  arrange(all, now);
+  const uint32_t kind = all.front().job->kind;
+  std::erase_if(all, [kind](const Candidate& c) { return c.job->kind != kind; });
+  const uint32_t size = most_together(all);
+  const bool full = size < all.size() || size >= cap_of(*all.front().job);
+  if (!full) return decision;
+  all.resize(size);
+  hand_out(all, {}, &decision);
+  return decision;
+}
+
 }  // namespace da3

@@ -64,6 +64,10 @@ class Scheduler {
   std::vector<Job> remove(const std::function<bool(const Job&)>& predicate);
   size_t waiting(uint64_t stream) const;
   Decision decide(int64_t now);
+  // What a device may be handed while it still computes another batch: a batch that nothing could make
+  // larger, of which and beside which nothing has a deadline. Else idle. Nothing expires and nothing waits by
+  // it.
+  Decision ahead(int64_t now);
   // The batch that decide() handed out has been computed, or has failed (then time = 0).
   void finished(const std::vector<Job>& batch, int64_t time, int64_t now);
   // A pass of `batch` items of that cost took `time`, and ended `now`.
@@ -135,6 +139,7 @@ class Scheduler {
   bool arrange(std::vector<Candidate>& all, int64_t now);
   uint32_t cap_of(const Job& job);
   uint32_t most_together(const std::vector<Candidate>& same_kind);
+  bool anything_is_due(int64_t now) const;
   void choose_in_time(std::vector<Candidate>& members, int64_t now, uint32_t cap);
   void choose_overloaded(std::vector<Candidate>& members, int64_t now, uint32_t cap,
                          std::vector<Job>* expired);

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+#include "engine/runtime/recorded_passes.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "engine/network/shape_caches.h"
+
+namespace da3 {
+namespace {
+
+// Passes of a shape before it is recorded: they fill caches and workspaces, and rare shapes are not worth it.
+constexpr int kWarm = 2;
+// Batches for which a recording has to give what the pass gives.
+constexpr int kProofs = 2;
+// After so many recordings that could not be made none is tried any more.
+constexpr int kMostFailures = 3;
+constexpr size_t kMostKeys = 256;
+// Between two runs of the same products in another order; wrong memory differs by as much as the values.
+constexpr double kLargestDifference = 0.01;
+
+std::vector<Tensor*> tensors_of(NetworkOutput& out) {
+  std::vector<Tensor*> all = {&out.depth,          &out.confidence,    &out.sky,          &out.ray,
+                              &out.ray_confidence, &out.pose_encoding, &out.metric_depth, &out.metric_sky};
+  std::erase_if(all, [](const Tensor* t) { return !t->defined(); });
+  return all;
+}
+
+// The output of a recording is overwritten when it is done again.
+NetworkOutput copy_of(const NetworkOutput& output) {
+  NetworkOutput out = output;
+  for (Tensor* t : tensors_of(out)) *t = t->clone();
+  return out;
+}
+
+bool same(const Tensor& a, const Tensor& b) {
+  if (a.sizes() != b.sizes()) return false;
+  // Values that are no numbers in both do not tell; in one of them they do.
+  if (!a.isfinite().equal(b.isfinite())) return false;
+  const Tensor x = a.to(at::kFloat).nan_to_num(0, 0, 0), y = b.to(at::kFloat).nan_to_num(0, 0, 0);
+  const double difference = (x - y).abs().sum(at::kDouble).item<double>();
+  return difference <= kLargestDifference * y.abs().sum(at::kDouble).item<double>();
+}
+
+bool same(NetworkOutput& a, NetworkOutput& b) {
+  const std::vector<Tensor*> x = tensors_of(a), y = tensors_of(b);
+  if (x.size() != y.size()) return false;
+  for (size_t i = 0; i < x.size(); ++i)
+    if (!same(*x[i], *y[i])) return false;
+  return true;
+}
+
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+}  // namespace
+
+RecordedPasses::RecordedPasses(Recorder record, size_t most) : record_(std::move(record)), most_(most) {}
+
+RecordedPasses::~RecordedPasses() = default;
+
+bool RecordedPasses::clear() {
+  const bool any = size() > 0;
+  passes_.clear();
+  return any;
+}
+
+size_t RecordedPasses::size() const {
+  return size_t(std::count_if(passes_.begin(), passes_.end(),
+                              [](const auto& entry) { return entry.second.recording != nullptr; }));
+}
+
+// The entry of `key`; room for it is made by what was not used for longest.
+RecordedPasses::Pass& RecordedPasses::find(const Key& key) {
+  const auto drop_oldest = [this](bool recorded) {
+    auto oldest = passes_.end();
+    for (auto it = passes_.begin(); it != passes_.end(); ++it)
+      if ((!recorded || it->second.recording) &&
+          (oldest == passes_.end() || it->second.used < oldest->second.used))
+        oldest = it;
+    if (oldest != passes_.end()) passes_.erase(oldest);
+  };
+  if (!passes_.count(key)) {
+    if (size() >= most_) drop_oldest(true);
+    if (passes_.size() >= kMostKeys) drop_oldest(false);
+  }
+  Pass& pass = passes_[key];
+  pass.used = ++uses_;
+  return pass;
+}
+
+void RecordedPasses::refuse(Pass& pass, const std::string& why) {
+  const uint64_t used = pass.used;
+  pass = {};
+  pass.refused = true;
+  pass.used = used;
+  if (!std::exchange(told_, true)) remark_ = why;
+}
+
+bool RecordedPasses::record(Pass& pass, const Tensor& input, const Compute& compute) {
+  try {
+    pass.input = input.clone();
+    pass.recording = record_([&] { pass.output = compute(pass.input); });
+    return true;
+  } catch (const std::exception& e) {
+    refuse(pass, "a pass cannot be recorded: " + first_line(e.what()));
+    if (++failures_ >= kMostFailures) record_ = nullptr;
+    return false;
+  }
+}
+
+NetworkOutput RecordedPasses::run(const Key& key, const Tensor& input, const Compute& compute) {
+  replayed_ = proving_ = false;
+  if (!record_ || key.empty()) return compute(input);
+  // Recordings read embeddings and tables that networks keep.
+  if (std::exchange(caches_, dropped_shape_caches()) != dropped_shape_caches()) passes_.clear();
+  Pass& pass = find(key);
+  if (pass.refused || pass.seen < kWarm) {
+    ++pass.seen;
+    return compute(input);
+  }
+  proving_ = pass.proofs < kProofs;
+  if (!pass.recording && !record(pass, input, compute)) return compute(input);
+  pass.input.copy_(input);
+  pass.recording->replay();
+  NetworkOutput out = copy_of(pass.output);
+  if (pass.proofs >= kProofs) {
+    replayed_ = true;
+    return out;
+  }
+  NetworkOutput expected = compute(input);
+  if (same(out, expected))
+    ++pass.proofs;
+  else
+    refuse(pass, "a recorded pass differs from the pass itself");
+  return expected;
+}
+
+}  // namespace da3
