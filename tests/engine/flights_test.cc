@@ -44,7 +44,7 @@ class Fixture {
   Client client;
   test::TestClock clock;
 
-  explicit Fixture(bool flies = true) {
+  explicit Fixture(bool flies = true, std::function<bool(const std::vector<Item>&)> at_once = {}) {
     BatchWorker::Parts parts;
     parts.run = [this](const std::vector<Item>& items, BatchWorker::PassReport* report) {
       report->typical = typical;
@@ -58,6 +58,7 @@ class Fixture {
         begins(items);
         return std::make_unique<Flight>(this);
       };
+    parts.begins_at_once = std::move(at_once);
     parts.release = [this](Da3Result* result) { release(result); };
     worker = std::make_unique<BatchWorker>(std::move(parts), 8, clock);
   }
@@ -121,6 +122,10 @@ class Fixture {
     CHECK(most_under_way <= 2);
   }
 
+  static int number_of(const Item& item) {
+    return static_cast<std::pair<Fixture*, Ticket*>*>(item.user)->second->number;
+  }
+
   std::deque<Ticket> tickets;
   std::unique_ptr<BatchWorker> worker;
 
@@ -139,9 +144,6 @@ class Fixture {
    private:
     Fixture* f_;
   };
-  static int number_of(const Item& item) {
-    return static_cast<std::pair<Fixture*, Ticket*>*>(item.user)->second->number;
-  }
   // "begin 1-4"
   void note(const char* what, const std::vector<Item>& items) {
     const int first = number_of(items.front()), last = number_of(items.back());
@@ -208,24 +210,22 @@ TEST_SUITE("two batches under way") {
     CHECK(f.log == Log{"begin 1-4", "finish 1-4", "begin 5", "begin 6-9", "finish 5", "finish 6-9"});
   }
 
-  TEST_CASE("a task runs between two batches, with nothing under way") {
+  TEST_CASE("nothing is handed over while a task waits: it runs between two batches") {
     Fixture f;
-    std::future<void> task;
-    int under_way = -1;
-    f.begins = [&](const std::vector<Item>&) {
-      if (task.valid()) return;
-      // It waits for the worker, which is here: it is in line when this returns.
-      std::promise<void> asked;
-      task = std::async(std::launch::async, [&] {
-        asked.set_value();
-        f.worker->call([&] { under_way = f.under_way; });
-      });
-      asked.get_future().wait();
+    f.begins = [&, once = false](const std::vector<Item>&) mutable {
+      if (!std::exchange(once, true)) f.worker->queue().add_task([&] { f.log.push_back("task"); });
     };
     f.together([&] { f.submit_many(16); });
     f.settle();
-    task.wait();
-    CHECK(under_way == 0);
+    CHECK(f.log == Log{"begin 1-4", "finish 1-4", "task", "begin 5-8", "begin 9-12", "finish 5-8",
+                       "begin 13-16", "finish 9-12", "finish 13-16"});
+  }
+
+  TEST_CASE("what would make the thread wait for the device is not handed over while it works") {
+    Fixture f(true, [](const std::vector<Item>& items) { return Fixture::number_of(items.front()) != 5; });
+    f.together([&] { f.submit_many(12); });
+    f.settle();
+    CHECK(f.log == Log{"begin 1-4", "finish 1-4", "begin 5-8", "begin 9-12", "finish 5-8", "finish 9-12"});
   }
 
   TEST_CASE("a device that works while the thread waits gets one after the other") {
@@ -292,6 +292,14 @@ TEST_SUITE("two batches under way: what goes wrong") {
     f.together([&] { f.submit_many(8); });
     f.settle();
     CHECK(f.log == Log{"begin 1-4", "begin 5-8", "finish 1-4", "run 1-2", "run 3-4", "finish 5-8"});
+    // Of the second one's time, which has the halves in it, nothing is learned.
+    Item like;
+    like.width = like.height = 28;
+    like.views.resize(1);
+    Da3ShapeStats stats{};
+    stats.struct_size = sizeof stats;
+    f.worker->queue().shape_stats(like, &stats);
+    CHECK(stats.measured == 2);
   }
 
   TEST_CASE("always: every item fails once, and the worker lives on") {

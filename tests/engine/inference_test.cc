@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -165,5 +166,31 @@ TEST_SUITE("passes in halves") {
     CHECK(mono->network->recordable(5, options));
     options.extrinsics = at::zeros({1, 2, 3, 4});
     CHECK_FALSE(any_view->network->recordable(2, options));
+  }
+
+  TEST_CASE("what is recorded for one set of outputs, size or batch is not given to another") {
+    const Items items(1);
+    const Item& item = items.items.front();
+    const NetworkOptions options;
+    const auto key = recording_key(item, 1, options);
+    CHECK(recording_key(item, 1, options) == key);
+    CHECK(recording_key(item, 2, options) != key);
+    const std::function<void(Item&, NetworkOptions&)> changes[] = {
+        [](Item& i, auto&) { i.outputs = DA3_OUTPUT_DEPTH; },
+        [](Item& i, auto&) { i.outputs = DA3_OUTPUT_DEPTH | DA3_OUTPUT_CONFIDENCE; },
+        [](Item& i, auto&) { i.width = 70; },
+        [](Item& i, auto&) { i.height = 70; },
+        [](Item& i, auto&) { i.views.resize(1); },
+        [](Item&, auto& o) { o.use_ray_pose = true; },
+        [](Item&, auto& o) { o.want_pose = false; },
+        [](Item&, auto& o) { o.want_ray = true; },
+        [](Item&, auto& o) { o.head_chunk = 1; },
+        [](Item&, auto& o) { o.ref_view_strategy = DA3_REF_VIEW_FIRST; }};
+    for (const auto& change : changes) {
+      Item other = item;
+      NetworkOptions o = options;
+      change(other, o);
+      CHECK(recording_key(other, 1, o) != key);
+    }
   }
 }

@@ -34,6 +34,7 @@ class Device {
   int computed = 0, recorded = 0;
   float factor = 2;
   bool forgets_input = false;  // a recording keeps what it saw when it was made
+  bool poisons = false;        // a recording gives NaN
   std::function<void()> before_recording = [] {};
 
   NetworkOutput compute(const Tensor& input) {
@@ -41,7 +42,8 @@ class Device {
     NetworkOutput out;
     out.depth = at::empty_like(input);
     const Tensor from = forgets_input && recording_ ? input.clone() : input;
-    const auto step = [this, from, to = out.depth]() mutable { to.copy_(from * factor); };
+    const float add = poisons && recording_ ? std::numeric_limits<float>::quiet_NaN() : 0;
+    const auto step = [this, from, add, to = out.depth]() mutable { to.copy_(from * factor + add); };
     if (recording_)
       work_.push_back(step);
     else
@@ -92,10 +94,10 @@ TEST_SUITE("recorded passes") {
       replayed.push_back(f.passes.replayed());
       proving.push_back(f.passes.proving());
     }
-    // The third: to record, and to compare.
-    CHECK(computed == std::vector<int>{1, 1, 2, 1, 0, 0, 0});
-    CHECK(replayed == std::vector<bool>{false, false, false, false, true, true, true});
-    CHECK(proving == std::vector<bool>{false, false, true, true, false, false, false});
+    // The third: to record, and to compare with two pictures.
+    CHECK(computed == std::vector<int>{1, 1, 3, 0, 0, 0, 0});
+    CHECK(replayed == std::vector<bool>{false, false, false, true, true, true, true});
+    CHECK(proving == std::vector<bool>{false, false, true, false, false, false, false});
     CHECK(f.device.recorded == 1);
     CHECK(f.passes.size() == 1);
     CHECK(f.passes.take_remark().empty());
@@ -112,19 +114,52 @@ TEST_SUITE("recorded passes") {
 
   TEST_CASE("each shape has its own, and the longest unused one goes") {
     Fixture f(2);
-    f.prove({1}, 4);
-    f.run(at::ones({5}), {2});
-    f.prove({2}, 5);
+    // In turn: none is recorded when the others are new.
+    for (int i = 1; i <= 4; ++i)
+      for (int64_t shape = 1; shape <= 3; ++shape) {
+        const Tensor input = at::full({3 + shape}, float(i));
+        CHECK(f.run(input, {shape}).equal(input * 2));
+        CHECK(f.passes.size() <= 2);
+      }
     CHECK(f.passes.size() == 2);
-    f.run(at::ones({4}), {1});
-    CHECK(f.passes.replayed());
     f.run(at::ones({6}), {3});
-    CHECK_FALSE(f.passes.replayed());
-    CHECK(f.passes.size() == 1);
-    f.run(at::ones({4}), {1});
-    CHECK(f.passes.replayed());  // the other one went
-    CHECK(f.run(at::ones({5}), {2}).equal(at::full({5}, 2.0f)));
-    CHECK_FALSE(f.passes.replayed());
+    CHECK(f.passes.replayed());
+    // What comes once takes no place from what is recorded.
+    f.run(at::ones({9}), {9});
+    CHECK(f.passes.size() == 2);
+    f.run(at::ones({6}), {3});
+    CHECK(f.passes.replayed());
+  }
+
+  TEST_CASE("where there is no time nothing is recorded, but what is recorded is used") {
+    Fixture f;
+    const auto run = [&](bool have_time) {
+      return f.passes
+          .run(
+              {1}, at::ones({4}), [&](const Tensor& t) { return f.device.compute(t); }, have_time)
+          .depth;
+    };
+    for (int i = 0; i < 6; ++i) CHECK(run(false).equal(at::full({4}, 2.0f)));
+    CHECK(f.device.recorded == 0);
+    CHECK(f.device.computed == 6);
+    CHECK_FALSE(f.passes.settled({1}));
+    run(true);
+    CHECK(f.device.recorded == 1);
+    run(false);
+    CHECK(f.passes.replayed());
+  }
+
+  TEST_CASE("settled: the next run does nothing but compute") {
+    Fixture f;
+    CHECK_FALSE(f.passes.settled({1}));
+    f.run(at::ones({4}));
+    f.run(at::ones({4}));
+    CHECK_FALSE(f.passes.settled({1}));  // it will be recorded
+    f.run(at::ones({4}));
+    CHECK(f.passes.settled({1}));
+    CHECK_FALSE(f.passes.settled({2}));
+    CHECK_FALSE(f.passes.settled({}));  // cannot be recorded: it may ask the device
+    CHECK(RecordedPasses({}).settled({1}));
   }
 
   TEST_CASE("hundreds of shapes that come once leave nothing recorded") {
@@ -177,32 +212,47 @@ TEST_SUITE("recorded passes that cannot be") {
     CHECK(f.passes.size() == 0);
   }
 
-  TEST_CASE("a recording that cannot be made is told once, and given up after a few shapes") {
+  TEST_CASE("a recording that cannot be made is told once, not tried again, and takes nothing from others") {
     Fixture f;
+    f.prove();
     int tries = 0;
     f.device.before_recording = [&] {
       ++tries;
       throw std::runtime_error("operation not permitted when stream is capturing\nat line 3");
     };
-    for (int64_t shape = 0; shape < 6; ++shape)
+    for (int64_t shape = 2; shape < 6; ++shape)
       for (int i = 0; i < 5; ++i) CHECK(f.run(at::ones({4}), {shape}).equal(at::full({4}, 2.0f)));
-    CHECK(tries == 3);
+    CHECK(tries == 1);
     CHECK(f.passes.take_remark() ==
           "a pass cannot be recorded: operation not permitted when stream is capturing");
     CHECK(f.passes.take_remark().empty());
-    CHECK(f.passes.size() == 0);
+    f.run(at::ones({4}));
+    CHECK(f.passes.replayed());
   }
 
-  TEST_CASE("one that does not follow its input is found out, and never given out") {
+  TEST_CASE("one that memory is short for says nothing about smaller ones") {
     Fixture f;
-    f.device.forgets_input = true;
-    for (int i = 1; i <= 8; ++i) {
-      const Tensor input = at::full({4}, float(i));
-      CHECK(f.run(input).equal(input * 2));
-      CHECK_FALSE(f.passes.replayed());
+    f.device.before_recording = [] { throw std::runtime_error("CUDA out of memory."); };
+    for (int i = 0; i < 5; ++i) CHECK(f.run(at::ones({4}), {1}).equal(at::full({4}, 2.0f)));
+    CHECK(f.passes.settled({1}));  // as it is
+    f.device.before_recording = [] {};
+    f.prove({2});
+    CHECK(f.passes.size() == 1);
+  }
+
+  TEST_CASE(
+      "one that does not follow its input is found out, even by the same picture, and never given out") {
+    for (const bool same_picture : {false, true}) {
+      Fixture f;
+      f.device.forgets_input = true;
+      for (int i = 1; i <= 8; ++i) {
+        const Tensor input = at::full({4}, same_picture ? 1.0f : float(i));
+        CHECK(f.run(input).equal(input * 2));
+        CHECK_FALSE(f.passes.replayed());
+      }
+      CHECK(f.device.recorded == 1);
+      CHECK(f.passes.take_remark() == "a recorded pass differs from the pass itself");
     }
-    CHECK(f.device.recorded == 1);
-    CHECK(f.passes.take_remark() == "a recorded pass differs from the pass itself");
   }
 
   TEST_CASE("values that are no numbers must be in the same places") {
@@ -211,11 +261,8 @@ TEST_SUITE("recorded passes that cannot be") {
     for (int i = 0; i < 6; ++i) f.run(at::full({4}, nan));
     CHECK(f.passes.replayed());  // they are
     Fixture g;
-    g.run(at::ones({4}));
-    g.run(at::ones({4}));
-    g.device.forgets_input = true;
-    g.run(at::ones({4}));  // recorded, and right for these
-    CHECK(g.run(at::full({4}, nan)).isnan().all().item<bool>());
+    g.device.before_recording = [&] { g.device.poisons = true; };
+    for (int i = 0; i < 6; ++i) CHECK(g.run(at::ones({4})).equal(at::full({4}, 2.0f)));
     CHECK(g.passes.take_remark() == "a recorded pass differs from the pass itself");
   }
 

@@ -96,7 +96,8 @@ void BatchWorker::work() {
     } else if (!work.batch.empty()) {
       flying = begin(std::move(work.batch), std::exchange(flying, std::nullopt));
     } else if (flying) {
-      land(*std::exchange(flying, std::nullopt));
+      int64_t ended = 0;
+      land(*std::exchange(flying, std::nullopt), &ended);
     }
     if (work.stopped) return;
   }
@@ -105,25 +106,35 @@ void BatchWorker::work() {
 // Hands a batch to the device and then takes what `earlier` has become. What is under way afterwards.
 std::optional<BatchWorker::Flying> BatchWorker::begin(std::vector<Item> batch,
                                                       std::optional<Flying> earlier) {
+  int64_t ended = 0;
+  if (earlier && parts_.begins_at_once && !parts_.begins_at_once(batch))
+    land(*std::exchange(earlier, std::nullopt), &ended);
   Flying next{std::move(batch), former_.now(), nullptr};
   try {
     if (parts_.begin) next.flight = parts_.begin(next.batch);
   } catch (...) {
     // It is tried again, by itself: run() says what is wrong and what can be saved.
   }
-  if (earlier) next.started = std::max(next.started, land(std::move(*earlier)));
+  if (earlier) {
+    // One that failed is tried again behind what is under way now, whose time then says nothing.
+    next.typical = land(*std::exchange(earlier, std::nullopt), &ended);
+    next.started = std::max(next.started, ended);
+  }
   if (next.flight) return next;
   run(std::move(next.batch));
   return std::nullopt;
 }
 
-// Returns when the pass ended.
-int64_t BatchWorker::land(Flying flying) {
+// False: the pass failed. `ended`: when it was over.
+bool BatchWorker::land(Flying flying, int64_t* ended) {
   Attempt result = attempt(flying.batch.size(),
                            [&](PassReport* report) { return flying.flight->finish(flying.batch, report); });
   flying.flight.reset();
+  result.report.typical &= flying.typical;
+  const bool good = result.failure.code == DA3_OK;
   const int64_t started = flying.started;
-  return started + complete(std::move(flying.batch), std::move(result), started);
+  *ended = started + complete(std::move(flying.batch), std::move(result), started);
+  return good;
 }
 
 // Returns how long the pass took.

@@ -39,6 +39,9 @@ class BatchWorker {
     // At most two flights are under way at once; they are finished in the order in which they were begun.
     // Throws as run(), and nothing is under way then. May be null.
     std::function<std::unique_ptr<Flight>(const std::vector<Item>& items)> begin;
+    // Whether begin() would come back at once: else what is under way is finished first. May be null: it
+    // does.
+    std::function<bool(const std::vector<Item>& items)> begins_at_once;
     std::function<void()> thread_started;     // on the worker thread, first
     std::function<uint64_t()> memory_budget;  // asked before decisions; may be null
     std::function<void(Da3Result*)> release;  // of results that nobody will get
@@ -68,6 +71,7 @@ class BatchWorker {
     std::vector<Item> batch;
     int64_t started;
     std::unique_ptr<Flight> flight;
+    bool typical = true;
   };
   struct Attempt;
   Attempt attempt(size_t size, const std::function<std::vector<Da3Result*>(PassReport*)>& pass);
@@ -75,7 +79,7 @@ class BatchWorker {
   int64_t run(std::vector<Item> batch);
   int64_t complete(std::vector<Item> batch, Attempt attempt, int64_t started);
   std::optional<Flying> begin(std::vector<Item> batch, std::optional<Flying> earlier);
-  int64_t land(Flying flying);
+  bool land(Flying flying, int64_t* ended);
   void run_halves(std::vector<Item> batch);
   void run_probe(std::vector<Item> batch);
   bool measure(const Item& like, uint32_t size, bool counts);

@@ -111,6 +111,7 @@ BatchWorker::Parts EngineCore::parts() {
     parts.begin = [this, make_room](const std::vector<Item>& items) -> std::unique_ptr<BatchWorker::Flight> {
       return with_room([&] { return begin(items); }, make_room);
     };
+  parts.begins_at_once = [this](const std::vector<Item>& items) { return inference_.begins_at_once(items); };
   // Thread-local in LibTorch, so it is set where the network runs, for as long as the thread.
   parts.thread_started = [] { thread_local const c10::InferenceMode inference; };
   parts.memory_budget = [this] { return refresh_memory(); };
@@ -198,9 +199,10 @@ std::vector<Da3Result*> EngineCore::finish(std::unique_ptr<Pass> pass, const std
 }
 
 void EngineCore::tell_remark(const std::vector<Item>& items) {
-  const std::string remark = inference_.take_remark();
   const Client* const client = items.front().client;
-  if (remark.empty() || !client || !client->warning) return;
+  if (!client || !client->warning) return;
+  const std::string remark = inference_.take_remark();
+  if (remark.empty()) return;
   const std::string text = "Passes on " + model_->device.str() + " are not recorded (" + remark +
                            "). Results are the same; single pictures may take longer.";
   client->warning(client->user, DA3_ERROR_UNSUPPORTED, text.c_str());

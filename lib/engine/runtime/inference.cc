@@ -77,8 +77,10 @@ NetworkOutput item_of(const NetworkOutput& batch, int64_t b, bool wait) {
   for (Tensor NetworkOutput::*t :
        {&NetworkOutput::depth, &NetworkOutput::confidence, &NetworkOutput::sky, &NetworkOutput::ray,
         &NetworkOutput::ray_confidence, &NetworkOutput::pose_encoding, &NetworkOutput::metric_depth,
-        &NetworkOutput::metric_sky})
+        &NetworkOutput::metric_sky, &NetworkOutput::extrinsics, &NetworkOutput::intrinsics,
+        &NetworkOutput::scale})
     take(t);
+  if (batch.scale_valid.defined()) out.scale_valid = batch.scale_valid.narrow(0, b, 1);
   return out;
 }
 
@@ -142,9 +144,9 @@ void align_to_known_cameras(const NetworkOutput& out, const Item& item, ResultPl
 }
 
 // What is wrong with one item alone does not touch the others of its batch.
-std::unique_ptr<ResultPlanes> finish_item(const Model& model, const NetworkOptions& options, const Item& item,
+std::unique_ptr<ResultPlanes> finish_item(const Model& model, const Pass& pass, const Item& item,
                                           NetworkOutput out) {
-  model.network->finish({item.height, item.width}, options, {}, &out);
+  if (!pass.finished) model.network->finish({item.height, item.width}, pass.options, {}, &out);
   auto result = take_item(out, item, model.config.nested());
   try {
     align_to_known_cameras(out, item, result.get());
@@ -175,14 +177,6 @@ auto translated(Body&& body) -> decltype(body()) {
   }
 }
 
-// Everything that decides what is computed, but the pixels.
-RecordedPasses::Key key_of(const Tensor& bytes, const NetworkOptions& options) {
-  RecordedPasses::Key key = bytes.sizes().vec();
-  key.insert(key.end(), {int64_t(options.ref_view_strategy), options.use_ray_pose, options.want_ray,
-                         options.want_pose, options.head_chunk});
-  return key;
-}
-
 }  // namespace
 
 Inference::Inference(const Model& model)
@@ -195,10 +189,39 @@ bool Inference::works_beside() const {
   return model_.device.is_cuda() && model_.plan.policy.begin_ahead;
 }
 
+// Sorting the depths of a picture is the work of a GPU; a camera out of its encoding is not.
+bool Inference::finishes_on_device() const {
+  return model_.device.is_cuda() && (model_.config.nested() || !model_.config.head.dual);
+}
+
+RecordedPasses::Key recording_key(const Item& item, size_t batch, const NetworkOptions& options) {
+  return {int64_t(batch),       int64_t(item.views.size()), item.height,
+          item.width,           int64_t(item.outputs),      int64_t(options.ref_view_strategy),
+          options.use_ray_pose, options.want_ray,           options.want_pose,
+          options.head_chunk};
+}
+
+bool Inference::begins_at_once(const std::vector<Item>& items) const {
+  const Item& first = items.front();
+  if (finishes_on_device() || !first.extrinsics.empty()) return false;
+  const NetworkOptions options = make_options(model_, items);
+  return model_.network->recordable(int64_t(first.views.size()), options) &&
+         recorded_.settled(recording_key(first, items.size(), options));
+}
+
+// To record a pass takes several, and the making of a graph besides.
+bool Inference::has_time(const std::vector<Item>& items, int64_t now) const {
+  constexpr int64_t kPasses = 20;
+  return std::all_of(items.begin(), items.end(), [&](const Item& item) {
+    return item.deadline == kNever || item.deadline - now > kPasses * last_time_;
+  });
+}
+
 // Three queues of the device, each waiting for what it needs of the one before. Tensors that one of them made
 // and another one reads live until the pass is finished.
 void Inference::compute_on_lanes(const std::vector<Item>& items, const NetworkOptions& options, Pass* pass) {
   if (!lanes_) lanes_ = std::make_unique<Lanes>(model_.device);
+  const Item& first = items.front();
   Mark uploaded(model_.device), computed(model_.device);
   {
     const c10::StreamGuard lane(lanes_->upload);
@@ -210,12 +233,17 @@ void Inference::compute_on_lanes(const std::vector<Item>& items, const NetworkOp
     uploaded.hold(lanes_->compute);
     const auto compute = [&](const Tensor& bytes) {
       NetworkOutput out = model_.network->compute(images_of_bytes(bytes), options, {});
-      drop_unasked(items.front().outputs, options.use_ray_pose, &out);
+      drop_unasked(first.outputs, options.use_ray_pose, &out);
       return out;
     };
-    const bool recordable = model_.network->recordable(pass->bytes.size(1), options);
-    pass->output = recorded_.run(recordable ? key_of(pass->bytes, options) : RecordedPasses::Key(),
-                                 pass->bytes, compute);
+    RecordedPasses::Key key;
+    if (model_.network->recordable(int64_t(first.views.size()), options))
+      key = recording_key(first, items.size(), options);
+    pass->output = recorded_.run(key, pass->bytes, compute, has_time(items, pass->started));
+    if (finishes_on_device()) {
+      model_.network->finish({first.height, first.width}, options, {}, &pass->output);
+      pass->finished = true;
+    }
     computed.set(lanes_->compute);
   }
   const c10::StreamGuard lane(lanes_->download);
@@ -246,13 +274,16 @@ std::vector<std::unique_ptr<ResultPlanes>> Inference::finish(std::unique_ptr<Pas
     if (pass->done) pass->done->wait();
     std::vector<std::unique_ptr<ResultPlanes>> results;
     for (size_t b = 0; b < items.size(); ++b)
-      results.push_back(finish_item(model_, pass->options, items[b], std::move(pass->items[b])));
-    const int64_t elapsed = Clock::real().now() - pass->started;
+      results.push_back(finish_item(model_, *pass, items[b], std::move(pass->items[b])));
+    // Of two under way the second one begins when the first one ends.
+    const int64_t started = std::max(pass->started, last_end_);
+    last_end_ = Clock::real().now();
+    const int64_t elapsed = last_time_ = last_end_ - started;
     for (size_t b = 0; b < items.size(); ++b) {
       Da3ResultData& d = results[b]->data;
       d.batch = uint32_t(items.size());
       d.inference_ns = elapsed;
-      d.queued_ns = pass->started - items[b].submitted;
+      d.queued_ns = started - items[b].submitted;
     }
     return results;
   });

@@ -26,6 +26,7 @@ struct ResultPlanes {
 struct Pass {
   NetworkOptions options;
   std::vector<NetworkOutput> items;  // in host memory; of a GPU when `done` is reached
+  bool finished = false;             // by the network, where it was computed
   int64_t started = 0;
   // Of a GPU: what it still works on.
   Tensor bytes;
@@ -52,6 +53,9 @@ class Inference {
   std::vector<std::unique_ptr<ResultPlanes>> finish(std::unique_ptr<Pass> pass,
                                                     const std::vector<Item>& items);
   bool works_beside() const;
+  // Whether begin() comes back before the device has computed anything: else it had better not be called
+  // while another pass is under way.
+  bool begins_at_once(const std::vector<Item>& items) const;
 
   // The last pass that was begun was a recording, and so took no memory of its own.
   bool replayed() const { return recorded_.replayed(); }
@@ -59,15 +63,23 @@ class Inference {
   bool proving() const { return recorded_.proving(); }
   // Gives back the memory of recorded passes; false: there were none.
   bool forget_recordings() { return recorded_.clear(); }
+  size_t recordings() const { return recorded_.size(); }
   // Why passes are not recorded though they should be; once. Empty: nothing to tell.
   std::string take_remark() { return recorded_.take_remark(); }
 
  private:
   void compute_on_lanes(const std::vector<Item>& items, const NetworkOptions& options, Pass* pass);
 
+  bool finishes_on_device() const;
+  bool has_time(const std::vector<Item>& items, int64_t now) const;
+
   const Model& model_;
   std::unique_ptr<Lanes> lanes_;  // null: the device computes while the thread waits
   RecordedPasses recorded_;
+  int64_t last_end_ = 0, last_time_ = 0;  // of passes, ns
 };
+
+// What passes are recorded by: everything that decides what is computed, but the pixels.
+RecordedPasses::Key recording_key(const Item& item, size_t batch, const NetworkOptions& options);
 
 }  // namespace da3

@@ -9,8 +9,10 @@
 namespace da3 {
 namespace {
 
-c10::Stream fresh_lane(at::Device device) {
-  return c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+// LibTorch has two times 32 streams and hands them out in turn. What is recorded must not share one with
+// somebody's copies: passes have those of high priority.
+c10::Stream fresh_lane(at::Device device, bool high_priority) {
+  return c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, high_priority);
 }
 
 template <typename Event>
@@ -26,7 +28,10 @@ void wait_for(const Event& event) {
 }  // namespace
 
 Lanes::Lanes(at::Device where)
-    : device(where), upload(fresh_lane(where)), compute(fresh_lane(where)), download(fresh_lane(where)) {
+    : device(where),
+      upload(fresh_lane(where, false)),
+      compute(fresh_lane(where, true)),
+      download(fresh_lane(where, false)) {
   Mark loaded(device);
   loaded.set(c10::impl::VirtualGuardImpl(device.type()).getDefaultStream(device));
   for (const c10::Stream& lane : {upload, compute, download}) loaded.hold(lane);

@@ -12,10 +12,6 @@ namespace {
 
 // Passes of a shape before it is recorded: they fill caches and workspaces, and rare shapes are not worth it.
 constexpr int kWarm = 2;
-// Batches for which a recording has to give what the pass gives.
-constexpr int kProofs = 2;
-// After so many recordings that could not be made none is tried any more.
-constexpr int kMostFailures = 3;
 constexpr size_t kMostKeys = 256;
 // Between two runs of the same products in another order; wrong memory differs by as much as the values.
 constexpr double kLargestDifference = 0.01;
@@ -51,6 +47,15 @@ bool same(NetworkOutput& a, NetworkOutput& b) {
   return true;
 }
 
+// Another picture of the same kind: a recording that does not read its input gives the same for both.
+Tensor another(const Tensor& input) {
+  return input.scalar_type() == at::kByte ? input.bitwise_not() : input.neg();
+}
+
+bool is_out_of_memory(const std::string& text) {
+  return text.find("out of memory") != std::string::npos;
+}
+
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -72,20 +77,17 @@ size_t RecordedPasses::size() const {
                               [](const auto& entry) { return entry.second.recording != nullptr; }));
 }
 
-// The entry of `key`; room for it is made by what was not used for longest.
+void RecordedPasses::drop_oldest(bool recorded) {
+  auto oldest = passes_.end();
+  for (auto it = passes_.begin(); it != passes_.end(); ++it)
+    if ((!recorded || it->second.recording) &&
+        (oldest == passes_.end() || it->second.used < oldest->second.used))
+      oldest = it;
+  if (oldest != passes_.end()) passes_.erase(oldest);
+}
+
 RecordedPasses::Pass& RecordedPasses::find(const Key& key) {
-  const auto drop_oldest = [this](bool recorded) {
-    auto oldest = passes_.end();
-    for (auto it = passes_.begin(); it != passes_.end(); ++it)
-      if ((!recorded || it->second.recording) &&
-          (oldest == passes_.end() || it->second.used < oldest->second.used))
-        oldest = it;
-    if (oldest != passes_.end()) passes_.erase(oldest);
-  };
-  if (!passes_.count(key)) {
-    if (size() >= most_) drop_oldest(true);
-    if (passes_.size() >= kMostKeys) drop_oldest(false);
-  }
+  if (!passes_.count(key) && passes_.size() >= kMostKeys) drop_oldest(false);
   Pass& pass = passes_[key];
   pass.used = ++uses_;
   return pass;
@@ -99,43 +101,60 @@ void RecordedPasses::refuse(Pass& pass, const std::string& why) {
   if (!std::exchange(told_, true)) remark_ = why;
 }
 
+NetworkOutput RecordedPasses::replay(Pass& pass, const Tensor& input) {
+  pass.input.copy_(input);
+  pass.recording->replay();
+  return copy_of(pass.output);
+}
+
+// False: it cannot be used.
 bool RecordedPasses::record(Pass& pass, const Tensor& input, const Compute& compute) {
+  if (size() >= most_) drop_oldest(true);
   try {
     pass.input = input.clone();
     pass.recording = record_([&] { pass.output = compute(pass.input); });
-    return true;
   } catch (const std::exception& e) {
     refuse(pass, "a pass cannot be recorded: " + first_line(e.what()));
-    if (++failures_ >= kMostFailures) record_ = nullptr;
+    // What is short for this one may do for smaller ones; anything else goes wrong again.
+    gave_up_ = !is_out_of_memory(e.what());
     return false;
   }
+  const Tensor other = another(input);
+  NetworkOutput found = replay(pass, other), expected = compute(other);
+  if (same(found, expected)) {
+    found = replay(pass, input);
+    expected = compute(input);
+    if (same(found, expected)) return true;
+  }
+  refuse(pass, "a recorded pass differs from the pass itself");
+  return false;
 }
 
-NetworkOutput RecordedPasses::run(const Key& key, const Tensor& input, const Compute& compute) {
+bool RecordedPasses::settled(const Key& key) const {
+  if (!record_) return true;
+  if (key.empty()) return false;
+  const auto found = passes_.find(key);
+  if (found == passes_.end()) return false;
+  const Pass& pass = found->second;
+  return pass.recording || pass.refused || (gave_up_ && pass.seen >= kWarm);
+}
+
+NetworkOutput RecordedPasses::run(const Key& key, const Tensor& input, const Compute& compute,
+                                  bool have_time) {
   replayed_ = proving_ = false;
   if (!record_ || key.empty()) return compute(input);
   // Recordings read embeddings and tables that networks keep.
   if (std::exchange(caches_, dropped_shape_caches()) != dropped_shape_caches()) passes_.clear();
   Pass& pass = find(key);
-  if (pass.refused || pass.seen < kWarm) {
-    ++pass.seen;
-    return compute(input);
+  if (!pass.recording) {
+    const bool warm = pass.seen >= kWarm;
+    if (!warm) ++pass.seen;
+    if (!warm || pass.refused || gave_up_ || !have_time) return compute(input);
+    proving_ = true;
+    if (!record(pass, input, compute)) return compute(input);
   }
-  proving_ = pass.proofs < kProofs;
-  if (!pass.recording && !record(pass, input, compute)) return compute(input);
-  pass.input.copy_(input);
-  pass.recording->replay();
-  NetworkOutput out = copy_of(pass.output);
-  if (pass.proofs >= kProofs) {
-    replayed_ = true;
-    return out;
-  }
-  NetworkOutput expected = compute(input);
-  if (same(out, expected))
-    ++pass.proofs;
-  else
-    refuse(pass, "a recorded pass differs from the pass itself");
-  return expected;
+  replayed_ = !proving_;
+  return replay(pass, input);
 }
 
 }  // namespace da3

@@ -42,8 +42,11 @@ class RecordedPasses {
   explicit RecordedPasses(Recorder record, size_t most = 16);
   ~RecordedPasses();
 
-  // What compute(input) gives, in tensors of their own. Of no key (empty) nothing is recorded.
-  NetworkOutput run(const Key& key, const Tensor& input, const Compute& compute);
+  // What compute(input) gives, in tensors of their own. Of no key (empty) nothing is recorded. To make and to
+  // compare a recording takes several passes: only where there is time for it.
+  NetworkOutput run(const Key& key, const Tensor& input, const Compute& compute, bool have_time = true);
+  // Whether the next run of this key neither records nor compares, nor is among the first.
+  bool settled(const Key& key) const;
   // Gives their memory back; they are made anew. False: there were none.
   bool clear();
   size_t size() const;
@@ -56,7 +59,7 @@ class RecordedPasses {
 
  private:
   struct Pass {
-    int seen = 0, proofs = 0;
+    int seen = 0;
     bool refused = false;
     Tensor input;
     NetworkOutput output;
@@ -64,15 +67,17 @@ class RecordedPasses {
     uint64_t used = 0;
   };
   Pass& find(const Key& key);
+  NetworkOutput replay(Pass& pass, const Tensor& input);
   bool record(Pass& pass, const Tensor& input, const Compute& compute);
+  void drop_oldest(bool recorded);
   void refuse(Pass& pass, const std::string& why);
 
   Recorder record_;
   const size_t most_;
   std::map<Key, Pass> passes_;
   uint64_t uses_ = 0, caches_ = 0;
-  int failures_ = 0;
   bool replayed_ = false, proving_ = false, told_ = false;
+  bool gave_up_ = false;  // nothing more is recorded; what there is goes on
   std::string remark_;
 };
 
