@@ -266,6 +266,21 @@ TEST_SUITE("recorded passes that cannot be") {
     CHECK(g.passes.take_remark() == "a recorded pass differs from the pass itself");
   }
 
+  TEST_CASE("a pass that fails while a recording is compared leaves none that was not") {
+    Fixture f;
+    f.run(at::ones({4}));
+    f.run(at::ones({4}));
+    int passes = 0;
+    const auto fails_second = [&](const Tensor& t) {
+      if (++passes == 2) throw std::runtime_error("CUDA out of memory.");  // the first is recorded
+      return f.device.compute(t);
+    };
+    CHECK_THROWS_AS(f.passes.run({1}, at::ones({4}), fails_second), std::runtime_error);
+    CHECK(f.passes.size() == 0);
+    CHECK(f.run(at::ones({4})).equal(at::full({4}, 2.0f)));
+    CHECK_FALSE(f.passes.replayed());
+  }
+
   TEST_CASE("what the pass itself throws is thrown on, and nothing is recorded of it") {
     Fixture f;
     const auto fails = [](const Tensor&) -> NetworkOutput { throw std::runtime_error("out of memory"); };

@@ -69,6 +69,7 @@ class RecordedPasses {
   Pass& find(const Key& key);
   NetworkOutput replay(Pass& pass, const Tensor& input);
   bool record(Pass& pass, const Tensor& input, const Compute& compute);
+  bool proves(Pass& pass, const Tensor& input, const Compute& compute);
   void drop_oldest(bool recorded);
   void refuse(Pass& pass, const std::string& why);
 
