@@ -105,6 +105,16 @@ class Fixture {
   void submit_many(int count) {
     for (int i = 0; i < count; ++i) submit();
   }
+  // Passes whose time counts.
+  uint64_t learned() const {
+    Item like;
+    like.width = like.height = 28;
+    like.views.resize(1);
+    Da3ShapeStats stats{};
+    stats.struct_size = sizeof stats;
+    worker->queue().shape_stats(like, &stats);
+    return stats.measured;
+  }
   // Everything is answered, once, in order, and the accounts agree.
   void settle(bool all_good = true) {
     client.wait_all();
@@ -252,13 +262,7 @@ TEST_SUITE("two batches under way") {
       f.finishes = [&](const auto&) { f.clock.advance(10 * kMs); };
       f.together([&] { f.submit_many(8); });
       f.settle();
-      Item like;
-      like.width = like.height = 28;
-      like.views.resize(1);
-      Da3ShapeStats stats{};
-      stats.struct_size = sizeof stats;
-      f.worker->queue().shape_stats(like, &stats);
-      CHECK((stats.measured > 0) == typical);
+      CHECK((f.learned() > 0) == typical);
     }
   }
 
@@ -293,13 +297,7 @@ TEST_SUITE("two batches under way: what goes wrong") {
     f.settle();
     CHECK(f.log == Log{"begin 1-4", "begin 5-8", "finish 1-4", "run 1-2", "run 3-4", "finish 5-8"});
     // Of the second one's time, which has the halves in it, nothing is learned.
-    Item like;
-    like.width = like.height = 28;
-    like.views.resize(1);
-    Da3ShapeStats stats{};
-    stats.struct_size = sizeof stats;
-    f.worker->queue().shape_stats(like, &stats);
-    CHECK(stats.measured == 2);
+    CHECK(f.learned() == 2);
   }
 
   TEST_CASE("always: every item fails once, and the worker lives on") {
