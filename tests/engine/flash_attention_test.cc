@@ -67,6 +67,11 @@ TEST_CASE("own attention: its definition, for any number of queries and keys, on
 }
 
 TEST_CASE("own attention: only where the processor has what it takes") {
+  const bool bfloat16 = ours<uint16_t>();
+  {
+    const test::Limited limited(kernels::Instructions::no_tiles);
+    CHECK(ours<uint16_t>() == bfloat16);
+  }
   {
     const test::Limited limited(kernels::Instructions::no_bfloat16);
     CHECK_FALSE(ours<uint16_t>());
@@ -148,6 +153,38 @@ TEST_CASE("own attention: how work is divided changes no bit") {
   CHECK(at::equal(outs[0], outs[2]));
 }
 
+TEST_CASE("own attention: whole tiles give what vectors give, and however work is divided") {
+  if (!ours<uint16_t>()) return;
+  for (const auto& [queries, keys] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {31, 33}, {32, 384}, {200, 385}, {700, 1000}}) {
+    CAPTURE(queries);
+    CAPTURE(keys);
+    std::vector<Tensor> in = make_inputs(1, 2, queries, keys, true), outs;
+    for (Tensor& t : in) t = t.to(at::kBFloat16);
+    const auto rows = [](const Tensor& t) {
+      return kernels::HeadRows<const uint16_t>{static_cast<const uint16_t*>(t.data_ptr()), t.stride(0),
+                                               t.stride(1), t.stride(2)};
+    };
+    const auto run = [&](int64_t parts) {
+      const Tensor out = at::zeros({1, 2, queries, 64}, at::TensorOptions(at::kBFloat16));
+      const kernels::FlashAttention<uint16_t> kernel{
+          rows(in[0]), rows(in[1]), rows(in[2]),
+          {static_cast<uint16_t*>(out.data_ptr()), out.stride(0), out.stride(1), out.stride(2)},
+          1,           2,           queries,     keys,
+          parts};
+      for (int64_t u = kernel.units(); u-- > 0;) kernel.run(u, u + 1);
+      return out;
+    };
+    const Tensor tiles = run(1), exact = by_definition(in[0], in[1], in[2]);
+    CHECK(error(tiles, exact) < 0.03);
+    if (queries >= 3) CHECK(at::equal(tiles, run(3)));
+    const test::Limited limited(kernels::Instructions::no_tiles);
+    const Tensor vectors = run(1);
+    CHECK(error(vectors, exact) < 0.03);
+    CHECK(error(tiles, vectors.to(at::kDouble)) < 0.03);
+  }
+}
+
 TEST_CASE("own attention: great scores neither overflow nor lose the greatest") {
   test::with_every_instruction_set([] {
     auto in = make_inputs(1, 1, 40, 900, true);
@@ -165,17 +202,44 @@ TEST_CASE("own attention: great scores neither overflow nor lose the greatest") 
 }
 
 TEST_CASE("own attention: what is not a number spoils its query, or all of its head, but nothing else") {
-  auto in = make_inputs(1, 2, 50, 60, true);
-  Tensor q = in[0].clone();
-  q[0][1][7][3] = std::numeric_limits<float>::quiet_NaN();
-  Tensor out = attention(q, in[1], in[2]);
-  CHECK(out[0][1][7].isnan().all().item<bool>());
-  CHECK(out.isnan().sum().item<int64_t>() == 64);
-  Tensor k = in[1].clone();
-  k[0][0][59][3] = std::numeric_limits<float>::quiet_NaN();
-  out = attention(in[0], k, in[2]);
-  CHECK(out[0][0].isnan().all().item<bool>());
-  CHECK_FALSE(out[0][1].isnan().any().item<bool>());
+  const auto check = [](at::ScalarType type) {
+    auto in = make_inputs(1, 2, 50, 60, true);
+    for (Tensor& t : in) t = t.to(type);
+    Tensor q = in[0].clone();
+    q[0][1][7][3] = std::numeric_limits<float>::quiet_NaN();
+    Tensor out = attention(q, in[1], in[2]);
+    CHECK(out[0][1][7].isnan().all().item<bool>());
+    CHECK(out.isnan().sum().item<int64_t>() == 64);
+    Tensor k = in[1].clone();
+    k[0][0][59][3] = std::numeric_limits<float>::quiet_NaN();
+    out = attention(in[0], k, in[2]);
+    CHECK(out[0][0].isnan().all().item<bool>());
+    CHECK_FALSE(out[0][1].isnan().any().item<bool>());
+    // Without one it is as it was: nothing stays behind in a thread's memory.
+    CHECK_FALSE(attention(in[0], in[1], in[2]).isnan().any().item<bool>());
+  };
+  test::with_every_instruction_set([&] {
+    check(at::kFloat);
+    if (ours<uint16_t>()) check(at::kBFloat16);
+  });
+}
+
+TEST_CASE("own attention in bfloat16: great scores neither overflow nor lose the greatest") {
+  if (!ours<uint16_t>()) return;
+  test::with_every_instruction_set([] {
+    if (!ours<uint16_t>()) return;
+    const auto in = make_inputs(1, 1, 40, 900, true);
+    const Tensor v = in[2].to(at::kBFloat16), ones = at::ones({1, 1, 40, 64}, v.options());
+    for (const int64_t key : {0, 383, 384, 899}) {
+      Tensor sharp = at::zeros({1, 1, 900, 64}, v.options());
+      sharp[0][0][key] = 5000.0;
+      const Tensor expected = v.narrow(2, key, 1).expand({1, 1, 40, 64}).to(at::kDouble);
+      CHECK(error(attention(ones, sharp, v), expected) < 0.01);
+    }
+    // All scores far below zero.
+    const Tensor low = at::full({1, 1, 900, 64}, -5000.0, v.options());
+    CHECK(error(attention(ones, low, v), by_definition(ones, low, v)) < 0.03);
+  });
 }
 
 TEST_CASE("own attention: gradients pass; other widths and types are left to LibTorch") {

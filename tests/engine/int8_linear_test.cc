@@ -63,8 +63,8 @@ Rows rows_of(const std::vector<float>& x, int64_t rows, int64_t width) {
   return Rows(x, rows, width);
 }
 
-constexpr Instructions kAll = Instructions::all, kNoBfloat16 = Instructions::no_bfloat16,
-                       kPlain = Instructions::none;
+constexpr Instructions kAll = Instructions::all, kNoTiles = Instructions::no_tiles,
+                       kNoBfloat16 = Instructions::no_bfloat16, kPlain = Instructions::none;
 
 // `before`: what is there.
 template <typename T = float>
@@ -110,7 +110,7 @@ TEST_CASE("int8: every kernel gives the same bits") {
   const auto w = noise(200 * 150, 4), b = noise(200, 5), x = noise(77 * 150, 6);
   const Int8Linear layer(w.data(), b.data(), 200, 150);
   const Rows rows = rows_of(x, 77, 150);
-  for (const Instructions most : {kNoBfloat16, kPlain}) {
+  for (const Instructions most : {kNoTiles, kNoBfloat16, kPlain}) {
     CHECK(run(layer, rows) == run(layer, rows, most));
     CHECK(run<uint16_t>(layer, rows) == run<uint16_t>(layer, rows, most));
     const Limited limited(most);
@@ -120,12 +120,43 @@ TEST_CASE("int8: every kernel gives the same bits") {
   }
 }
 
+TEST_CASE("int8: whole tiles give the same bits, wherever rows, outputs and the work of a thread end") {
+  for (const auto& [m, k, n] : std::vector<std::array<int64_t, 3>>{
+           {31, 64, 48}, {32, 64, 96}, {33, 128, 97}, {63, 192, 144}, {129, 64, 145}, {290, 320, 200}}) {
+    CAPTURE(m);
+    CAPTURE(k);
+    CAPTURE(n);
+    const auto w = noise(n * k, 31), b = noise(n, 32), x = noise(m * k, 33);
+    const Int8Linear layer(w.data(), b.data(), n, k);
+    const Rows rows = rows_of(x, m, k);
+    for (const Int8Output how : {Int8Output::store, Int8Output::gelu, Int8Output::add}) {
+      const auto expected = run(layer, rows, kNoTiles, how);
+      CHECK(run(layer, rows, kAll, how) == expected);
+      CHECK(run<uint16_t>(layer, rows, kAll, how, bfloat16(7)) ==
+            run<uint16_t>(layer, rows, kNoTiles, how, bfloat16(7)));
+      for (const int64_t step : {1, 2, 3}) {
+        std::vector<float> parts(expected.size(), 7.0f);
+        for (int64_t t = 0; t < layer.tiles(m); t += step)
+          layer.run(rows, parts.data(), how, t, std::min(t + step, layer.tiles(m)));
+        CHECK(parts == expected);
+      }
+    }
+  }
+}
+
 TEST_CASE("int8: kernels are chosen by what the processor has") {
   const std::string here = Int8Linear::instruction_set();
+  CHECK((here == "amx") == has_amx());
+  {
+    const Limited limited(kNoTiles);
+    CHECK_FALSE(has_amx());
+    CHECK(Int8Linear::instruction_set() == std::string(has_avx512_vnni() ? "avx512vnni" : "plain"));
+  }
   {
     const Limited limited(kNoBfloat16);
-    CHECK(Int8Linear::instruction_set() == here);
+    CHECK(Int8Linear::instruction_set() == std::string(has_avx512_vnni() ? "avx512vnni" : "plain"));
     CHECK_FALSE(has_avx512_bf16());
+    CHECK_FALSE(has_amx());
   }
   {
     const Limited limited(kPlain);
@@ -166,7 +197,7 @@ TEST_CASE("int8: bfloat16 in is as its floats, bfloat16 out is the rounded resul
   const Int8Linear layer(w.data(), b.data(), 70, 90);
   with_every_instruction_set([&] {
     const Rows from_half(half, 11, 90), from_float(same, 11, 90);
-    for (const Instructions most : {kAll, kNoBfloat16, kPlain}) {
+    for (const Instructions most : {kAll, kNoTiles, kNoBfloat16, kPlain}) {
       const auto y = run(layer, from_half, most);
       CHECK(y == run(layer, from_float, most));
       const auto rounded = run<uint16_t>(layer, from_half, most);
@@ -212,7 +243,7 @@ TEST_CASE("int8: a residual in bfloat16 is added to and rounded once") {
   const Rows rows = rows_of(x, 10, 32);
   const auto y = run(layer, rows);
   const float base = from_bfloat16(bfloat16(2.3f));
-  for (const Instructions most : {kAll, kNoBfloat16, kPlain}) {
+  for (const Instructions most : {kAll, kNoTiles, kNoBfloat16, kPlain}) {
     const auto sum = run<uint16_t>(layer, rows, most, Int8Output::add, bfloat16(base));
     for (size_t i = 0; i < y.size(); ++i) CHECK(sum[i] == bfloat16(y[i] + base));
   }
@@ -242,7 +273,7 @@ TEST_CASE("int8: a value that is not finite shows in its row and nowhere else") 
     }
     std::vector<uint16_t> half(3 * 8, bfloat16(0.5f));
     half[8 + 5] = std::isnan(bad) ? 0x7fc0 : 0x7f80;
-    for (const Instructions most : {kAll, kNoBfloat16, kPlain}) {
+    for (const Instructions most : {kAll, kNoTiles, kNoBfloat16, kPlain}) {
       const auto z = run<uint16_t>(layer, Rows(half, 3, 8), most);
       for (size_t i = 0; i < 12; ++i) CHECK(std::isnan(from_bfloat16(z[i])) == (i / 4 == 1));
     }

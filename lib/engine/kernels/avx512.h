@@ -54,24 +54,25 @@ DA3_AVX512_INLINE void keep(__m512 v, __mmask16 m, uint16_t* to) {
   _mm256_mask_storeu_epi16(to, m, _mm512_cvtepi32_epi16(rounded));
 }
 
-// 2^x for x <= 0: to 1e-7, or to 1e-4 where the result becomes a bfloat16.
-template <bool Exact>
+// 2^x for x <= 0, to 1e-7.
 DA3_AVX512_INLINE __m512 power_of_two(__m512 x) {
   const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 f = _mm512_sub_ps(x, whole);
-  __m512 y;
-  if (Exact) {
-    y = _mm512_fmadd_ps(_mm512_set1_ps(0.0013276466f), f, _mm512_set1_ps(0.009675541f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.055507135f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.2402212f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.69314694f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
-  } else {
-    y = _mm512_fmadd_ps(_mm512_set1_ps(0.055171624f), f, _mm512_set1_ps(0.24261113f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.693261f));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.99992806f));
-  }
+  __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(0.0013276466f), f, _mm512_set1_ps(0.009675541f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.055507135f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.2402212f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.69314694f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(y, whole);
+}
+
+// The same to 1e-4, where the result becomes a bfloat16; in fewer steps.
+DA3_AVX512_INLINE __m512 rough_power_of_two(__m512 x) {
+  const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+  __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(0.078022f), f, _mm512_set1_ps(0.22606511f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.6958374f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.99992454f));
+  return _mm512_scalef_ps(y, x);  // y 2^floor(x)
 }
 
 }  // namespace da3::kernels

@@ -6,9 +6,12 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
+#include "engine/kernels/amx.h"
 #include "engine/kernels/avx512.h"
 #include "engine/kernels/bfloat16.h"
 
@@ -20,6 +23,8 @@ constexpr int64_t kRows = 8;        // rows computed together
 constexpr int64_t kTileRows = 128;  // at most: they stay in the second-level cache beside a panel
 constexpr int kGroup = 4;           // inputs multiplied by one instruction
 constexpr int kOffset = 128;        // weights are stored unsigned
+constexpr int64_t kLine = 64;       // bytes: of the cache, of a row of a tile
+constexpr int64_t kTiledRows = 32;  // rows computed together by AMX, with one or two panels
 constexpr int64_t kMostInputs = int64_t(1) << 16;  // 255 * 127 times that is less than 2^31
 
 struct Block {
@@ -34,12 +39,13 @@ template <typename T>
 struct Finish {
   const Int8Rows& x;
   int64_t first;       // row
-  const float* scale;  // [48]
-  const float* shift;  // [48]
-  int64_t columns;     // of 48 that are there
+  const float* scale;  // [columns, rounded up to 16]
+  const float* shift;  // the same
+  int64_t columns;     // that are there
   T* y;                // [rows, columns] of them
   int64_t stride;      // values from row to row
   Int8Output how;
+  int64_t sums_stride = kPanel;  // from row to row
 };
 
 // sums[r][n] = sum over inputs of x[r] * (w[n] + 128), for `rows` <= 8 rows.
@@ -58,7 +64,7 @@ void plain_block(const Block& b, int64_t rows, int32_t* sums) {
 
 template <typename T>
 void plain_finish(const Finish<T>& f, int64_t rows, const int32_t* sums) {
-  for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
+  for (int64_t r = 0; r < rows; ++r, sums += f.sums_stride) {
     const float row_scale = f.x.scale(f.first + r);
     const int32_t offset = kOffset * f.x.sum(f.first + r);
     T* to = f.y + r * f.stride;
@@ -128,6 +134,52 @@ DA3_VNNI void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   }
 }
 
+// 32 rows by two tiles of 16 outputs (or one); weights: of the first group, a row of a panel apart from group to
+// group.
+template <int Tiles>
+DA3_AMX_INLINE void amx_columns(const Block& b, const uint8_t* first, const uint8_t* second, int32_t* sums,
+                                int64_t sums_stride) {
+  constexpr int64_t kStep = kPanel * kGroup;
+  _tile_zero(0);
+  _tile_zero(2);
+  if (Tiles > 1) {
+    _tile_zero(1);
+    _tile_zero(3);
+  }
+  const int8_t* x = b.x;
+  for (int64_t g = 0; g < b.depth; g += 16, x += kLine, first += 16 * kStep, second += 16 * kStep) {
+    _tile_loadd(4, x, b.stride);
+    _tile_loadd(6, first, kStep);
+    _tile_dpbsud(0, 4, 6);
+    if (Tiles > 1) {
+      _tile_loadd(7, second, kStep);
+      _tile_dpbsud(1, 4, 7);
+    }
+    _tile_loadd(5, x + 16 * b.stride, b.stride);
+    _tile_dpbsud(2, 5, 6);
+    if (Tiles > 1) _tile_dpbsud(3, 5, 7);
+  }
+  const int64_t row = sums_stride * int64_t(sizeof(int32_t));
+  _tile_stored(0, sums, row);
+  _tile_stored(2, sums + 16 * sums_stride, row);
+  if (Tiles > 1) {
+    _tile_stored(1, sums + 16, row);
+    _tile_stored(3, sums + 16 * sums_stride + 16, row);
+  }
+}
+
+// sums[r][n] for 32 rows and the outputs of one or two panels.
+DA3_AMX void amx_block(const Block& b, int64_t panels, int32_t* sums) {
+  const auto weights = [&](int64_t column) {
+    return b.weights + column / kPanel * (b.depth * kPanel * kGroup) + column % kPanel * kGroup;
+  };
+  const int64_t columns = panels * kPanel;
+  written();
+  int64_t n = 0;
+  for (; n + 32 <= columns; n += 32) amx_columns<2>(b, weights(n), weights(n + 16), sums + n, columns);
+  if (n < columns) amx_columns<1>(b, weights(n), nullptr, sums + n, columns);
+}
+
 // By formula 7.1.26 of Abramowitz and Stegun, to 1.5e-7, for erfc, so that small results keep their digits.
 DA3_VNNI_INLINE __m512 vnni_gelu(__m512 x) {
   const __m512 size = _mm512_abs_ps(x), half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
@@ -140,7 +192,7 @@ DA3_VNNI_INLINE __m512 vnni_gelu(__m512 x) {
   y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
   // erfc(|x| / sqrt(2)) = t y exp(-x^2 / 2)
   const __m512 power =
-      power_of_two<true>(_mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_set1_ps(-1.44269504f)));
+      power_of_two(_mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_set1_ps(-1.44269504f)));
   const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(half, _mm512_mul_ps(t, y)), power);
   const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
   return _mm512_mask_mov_ps(_mm512_sub_ps(x, tail), negative, tail);
@@ -157,51 +209,69 @@ DA3_VNNI_INLINE RowFactors factors_of(const Finish<T>& f, int64_t r) {
   return {_mm512_set1_ps(f.x.scale(f.first + r)), _mm512_set1_epi32(kOffset * f.x.sum(f.first + r))};
 }
 
-template <typename T>
-DA3_VNNI_INLINE __m512 finished(const Finish<T>& f, const RowFactors& row, const int32_t* sums, int64_t n,
-                                const T* to, __mmask16 there) {
-  const __m512i sum = _mm512_sub_epi32(_mm512_loadu_si512(sums + n), row.offset);
-  const __m512 factor = _mm512_mul_ps(row.scale, _mm512_loadu_ps(f.scale + n));
-  __m512 v = _mm512_add_ps(_mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, sum), factor),
-                           _mm512_loadu_ps(f.shift + n));
-  if (f.how == Int8Output::gelu) v = vnni_gelu(v);
-  if (f.how == Int8Output::add) v = _mm512_add_ps(v, load(to + n, there));
+template <Int8Output How, typename T>
+DA3_VNNI_INLINE __m512 finished(const RowFactors& row, const int32_t* sums, const float* scale,
+                                const float* shift, const T* to, __mmask16 there) {
+  const __m512i sum = _mm512_sub_epi32(_mm512_loadu_si512(sums), row.offset);
+  const __m512 factor = _mm512_mul_ps(row.scale, _mm512_loadu_ps(scale));
+  __m512 v =
+      _mm512_add_ps(_mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, sum), factor), _mm512_loadu_ps(shift));
+  if constexpr (How == Int8Output::gelu) v = vnni_gelu(v);
+  if constexpr (How == Int8Output::add) v = _mm512_add_ps(v, load(to, there));
   return v;
 }
 
-template <typename T>
+template <Int8Output How, typename T>
 DA3_VNNI void vnni_finish(const Finish<T>& f, int64_t rows, const int32_t* sums) {
-  for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
+  for (int64_t r = 0; r < rows; ++r, sums += f.sums_stride) {
     const RowFactors row = factors_of(f, r);
     T* to = f.y + r * f.stride;
     for (int64_t n = 0; n < f.columns; n += 16) {
       const __mmask16 there = lanes(f.columns - n);
-      keep(finished(f, row, sums, n, to, there), there, to + n);
+      keep(finished<How>(row, sums + n, f.scale + n, f.shift + n, to + n, there), there, to + n);
     }
   }
 }
 
 // The same where the processor rounds to bfloat16 by itself.
+template <Int8Output How>
 DA3_VNNI_BF16 void vnni_finish_bf16(const Finish<uint16_t>& f, int64_t rows, const int32_t* sums) {
-  for (int64_t r = 0; r < rows; ++r, sums += kPanel) {
+  const float *const scale = f.scale, *const shift = f.shift;
+  const int64_t columns = f.columns, pairs = columns / 32 * 32;
+  for (int64_t r = 0; r < rows; ++r, sums += f.sums_stride) {
     const RowFactors row = factors_of(f, r);
-    uint16_t* to = f.y + r * f.stride;
-    for (int64_t n = 0; n < f.columns; n += 16) {
-      const __mmask16 there = lanes(f.columns - n);
-      const __m256bh rounded = _mm512_cvtneps_pbh(finished(f, row, sums, n, to, there));
+    uint16_t* const to = f.y + r * f.stride;
+    for (int64_t n = 0; n < pairs; n += 32) {
+      const __m512 low = finished<How>(row, sums + n, scale + n, shift + n, to + n, 0xffff);
+      const __m512 high = finished<How>(row, sums + n + 16, scale + n + 16, shift + n + 16, to + n + 16, 0xffff);
+      _mm512_storeu_si512(to + n, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+    for (int64_t n = pairs; n < columns; n += 16) {
+      const __mmask16 there = lanes(columns - n);
+      const __m256bh rounded =
+          _mm512_cvtneps_pbh(finished<How>(row, sums + n, scale + n, shift + n, to + n, there));
       _mm256_mask_storeu_epi16(to + n, there, (__m256i)rounded);
     }
   }
 }
 
-void fast_finish(const Finish<float>& f, int64_t rows, const int32_t* sums) {
-  vnni_finish(f, rows, sums);
+template <Int8Output How, typename T>
+void finish_as(const Finish<T>& f, int64_t rows, const int32_t* sums) {
+  if constexpr (std::is_same_v<T, uint16_t>)
+    if (has_avx512_bf16()) return vnni_finish_bf16<How>(f, rows, sums);
+  vnni_finish<How>(f, rows, sums);
 }
-void fast_finish(const Finish<uint16_t>& f, int64_t rows, const int32_t* sums) {
-  if (has_avx512_bf16())
-    vnni_finish_bf16(f, rows, sums);
-  else
-    vnni_finish(f, rows, sums);
+
+template <typename T>
+void fast_finish(const Finish<T>& f, int64_t rows, const int32_t* sums) {
+  switch (f.how) {
+    case Int8Output::gelu:
+      return finish_as<Int8Output::gelu>(f, rows, sums);
+    case Int8Output::add:
+      return finish_as<Int8Output::add>(f, rows, sums);
+    default:
+      finish_as<Int8Output::store>(f, rows, sums);
+  }
 }
 
 // Largest magnitude; NaN if a value is not finite. (Forms with a mask throughout: GCC 12 takes the others'
@@ -240,6 +310,8 @@ DA3_VNNI int32_t vnni_quantise(const T* x, int64_t count, float inverse, int8_t*
 
 #else
 
+struct TileRegisters {};
+void amx_block(const Block&, int64_t, int32_t*) {}
 void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   plain_block(b, rows, sums);
 }
@@ -309,7 +381,7 @@ float quantise(const T* x, int64_t count, int8_t* to, int32_t* sum) {
 }  // namespace
 
 size_t Int8Rows::bytes(int64_t rows, int64_t width) {
-  return size_t(rows) * (sizeof(float) + sizeof(int32_t)) + size_t(rows * round_up(width, kGroup));
+  return size_t(round_up(rows * 2 * int64_t(sizeof(float)), kLine) + rows * round_up(width, kGroup));
 }
 
 Int8Rows::Int8Rows(int64_t rows, int64_t width, void* memory)
@@ -318,7 +390,7 @@ Int8Rows::Int8Rows(int64_t rows, int64_t width, void* memory)
       stride_(round_up(width, kGroup)),
       scales_(static_cast<float*>(memory)),
       sums_(reinterpret_cast<int32_t*>(scales_ + rows)),
-      values_(reinterpret_cast<int8_t*>(sums_ + rows)) {}
+      values_(static_cast<int8_t*>(memory) + round_up(rows * 2 * int64_t(sizeof(float)), kLine)) {}
 
 template <typename T>
 void Int8Rows::quantise_row(int64_t m, const T* x) {
@@ -360,7 +432,7 @@ Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int6
                                 std::to_string(in) + ", and at least one output, not " + std::to_string(out) +
                                 ".");
   const int64_t panels = round_up(out, kPanel) / kPanel;
-  weights_.resize(size_t(panels * depth_ * kPanel * kGroup));
+  uint8_t* const laid_out = weights_.get(size_t(panels * depth_ * kPanel * kGroup));
   scales_.assign(size_t(panels * kPanel), 0.0f);
   bias_.assign(size_t(panels * kPanel), 0.0f);
   if (bias) std::copy_n(bias, out, bias_.begin());
@@ -375,44 +447,65 @@ Int8Linear::Int8Linear(const float* weight, const float* bias, int64_t out, int6
         throw std::invalid_argument("A weight of output " + std::to_string(n) + " is not finite.");
       scales_[size_t(n)] = scale;
     }
-    put_panel(rows.data(), depth_, weights_.data() + first * width);
+    put_panel(rows.data(), depth_, laid_out + first * width);
   }
 }
 
 size_t Int8Linear::bytes() const {
-  return weights_.size() + (scales_.size() + bias_.size()) * sizeof(float);
+  return weights_.bytes() + (scales_.size() + bias_.size()) * sizeof(float);
 }
 
 namespace {
 
 // Of a tile; so many that all tiles are of one size, about, and threads get equal shares.
-int64_t tile_rows(int64_t rows) {
+int64_t tile_rows(int64_t rows, int64_t step) {
   const int64_t bands = std::max<int64_t>(1, round_up(rows, kTileRows) / kTileRows);
-  return std::max(kRows, round_up((rows + bands - 1) / bands, kRows));
+  return std::max(step, round_up((rows + bands - 1) / bands, step));
 }
 
 }  // namespace
 
+bool Int8Linear::by_tiles(int64_t rows) const {
+  return has_amx() && rows >= kTiledRows && depth_ % (kLine / kGroup) == 0;
+}
+
 int64_t Int8Linear::tiles(int64_t rows) const {
-  const int64_t high = tile_rows(rows);
+  const int64_t high = tile_rows(rows, by_tiles(rows) ? kTiledRows : kRows);
   return (round_up(rows, high) / high) * int64_t(scales_.size()) / kPanel;
 }
 
 template <typename T>
 void Int8Linear::run_tiles(const Int8Rows& x, T* y, Int8Output how, int64_t begin, int64_t end) const {
-  const bool vnni = has_avx512_vnni();
-  const int64_t panels = int64_t(scales_.size()) / kPanel, high = tile_rows(x.rows());
-  alignas(64) int32_t sums[kRows * kPanel];
-  for (int64_t tile = begin; tile < end; ++tile) {
+  const bool vnni = has_avx512_vnni(), amx = by_tiles(x.rows());
+  const int64_t panels = int64_t(scales_.size()) / kPanel, step = amx ? kTiledRows : kRows;
+  const int64_t high = tile_rows(x.rows(), step), panel_bytes = depth_ * kPanel * kGroup;
+  std::optional<TileRegisters> registers;
+  if (amx) registers.emplace();
+  alignas(64) int32_t sums[kTiledRows * 2 * kPanel];
+  for (int64_t tile = begin, together = 1; tile < end; tile += together) {
     const int64_t panel = tile % panels, first = tile / panels * high;
     const int64_t last = std::min(x.rows(), first + high), column = panel * kPanel;
-    const int64_t columns = std::min(kPanel, out_ - column);
-    const uint8_t* weights = weights_.data() + panel * depth_ * kPanel * kGroup;
-    for (int64_t m = first; m < last; m += kRows) {
-      const int64_t rows = std::min(kRows, last - m);
+    together = amx && tile + 1 < end && panel + 1 < panels ? 2 : 1;
+    const uint8_t* weights = weights_.data() + panel * panel_bytes;
+    for (int64_t m = first; m < last; m += step) {
+      const int64_t rows = std::min(step, last - m);
+      Finish<T> finish{x,
+                       m,
+                       scales_.data() + column,
+                       bias_.data() + column,
+                       std::min(together * kPanel, out_ - column),
+                       y + m * out_ + column,
+                       out_,
+                       how};
+      if (amx) {
+        // Whole tiles of rows: the last ones are computed with some before them.
+        const int64_t from = std::min(m, x.rows() - kTiledRows);
+        amx_block({x.values(from), x.stride(), weights, depth_}, together, sums);
+        finish.sums_stride = together * kPanel;
+        fast_finish(finish, rows, sums + (m - from) * finish.sums_stride);
+        continue;
+      }
       const Block block{x.values(m), x.stride(), weights, depth_};
-      const Finish<T> finish{
-          x, m, scales_.data() + column, bias_.data() + column, columns, y + m * out_ + column, out_, how};
       if (vnni) {
         vnni_block(block, rows, sums);
         fast_finish(finish, rows, sums);
@@ -433,7 +526,7 @@ void Int8Linear::run(const Int8Rows& x, uint16_t* y, Int8Output how, int64_t beg
 }
 
 const char* Int8Linear::instruction_set() {
-  return has_avx512_vnni() ? "avx512vnni" : "plain";
+  return has_amx() ? "amx" : has_avx512_vnni() ? "avx512vnni" : "plain";
 }
 
 }  // namespace da3::kernels

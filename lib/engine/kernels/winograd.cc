@@ -8,10 +8,6 @@
 
 #include "engine/kernels/microkernel.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 namespace da3::kernels {
 namespace {
 
@@ -222,12 +218,7 @@ bool WinogradConv::available() {
 }
 
 bool WinogradConv::beats_bfloat16() {
-#if defined(__x86_64__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return !(__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (1u << 22)) != 0);
-#else
-  return false;
-#endif
+  return !has_amx();
 }
 
 bool WinogradConv::fits(int64_t in, int64_t out) {

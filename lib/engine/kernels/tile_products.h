@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+//
+// For the kernels of this room only: products of bfloat16 by AMX, 32 rows at a time. The caller holds a
+// TileRegisters and has called written().
+#pragma once
+
+#include <cstdint>
+
+#include "engine/kernels/amx.h"
+
+#if defined(__x86_64__)
+
+namespace da3::kernels {
+
+// out[r * out_stride + n] = sum over 64 values c of x[r * 64 + c] * w[n, c], for 32 rows r and `columns` n, a
+// multiple of 32. w lies in panels of 32 columns, pairs of values together: [panel][64 / 2][32][2].
+DA3_AMX_INLINE void multiply_by_panels(const uint16_t* x, const uint16_t* w, int64_t columns, float* out,
+                                       int64_t out_stride) {
+  constexpr int64_t kTileRow = 64;          // bytes
+  constexpr int64_t kPanelRow = 32 * 2 * 2;  // bytes from pair to pair
+  // All of x stays in registers 4 to 7.
+  _tile_loadd(4, x, 2 * kTileRow);
+  _tile_loadd(5, x + 32, 2 * kTileRow);
+  _tile_loadd(6, x + 16 * 64, 2 * kTileRow);
+  _tile_loadd(7, x + 16 * 64 + 32, 2 * kTileRow);
+  for (int64_t n = 0; n < columns; n += 16) {
+    const uint16_t* const at = w + n / 32 * 32 * 64 + n % 32 * 2;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_loadd(2, at, kPanelRow);
+    _tile_dpbf16ps(0, 4, 2);
+    _tile_dpbf16ps(1, 6, 2);
+    _tile_loadd(3, at + 16 * 64, kPanelRow);
+    _tile_dpbf16ps(0, 5, 3);
+    _tile_dpbf16ps(1, 7, 3);
+    _tile_stored(0, out + n, 4 * out_stride);
+    _tile_stored(1, out + 16 * out_stride + n, 4 * out_stride);
+  }
+}
+
+// out[r * 64 + n] += sum over c < depth of x[r * x_stride + c] * w[c, n], for 32 rows r and 64 columns n;
+// depth: a multiple of 32. Pairs of w lie together: [depth / 2][64][2].
+DA3_AMX_INLINE void add_products(const uint16_t* x, int64_t x_stride, int64_t depth, const uint16_t* w,
+                                 float* out) {
+  constexpr int64_t kRow = 64 * 4;  // bytes, of `out` and of pairs of w
+  for (int64_t n = 0; n < 64; n += 32) {
+    float* const to = out + n;
+    _tile_loadd(0, to, kRow);
+    _tile_loadd(1, to + 16, kRow);
+    _tile_loadd(2, to + 16 * 64, kRow);
+    _tile_loadd(3, to + 16 * 64 + 16, kRow);
+    for (int64_t c = 0; c < depth; c += 32) {
+      const uint16_t* const pairs = w + c * 64 + n * 2;
+      _tile_loadd(4, x + c, 2 * x_stride);
+      _tile_loadd(6, pairs, kRow);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, pairs + 32, kRow);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(5, x + 16 * x_stride + c, 2 * x_stride);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, to, kRow);
+    _tile_stored(1, to + 16, kRow);
+    _tile_stored(2, to + 16 * 64, kRow);
+    _tile_stored(3, to + 16 * 64 + 16, kRow);
+  }
+}
+
+}  // namespace da3::kernels
+
+#endif
