@@ -168,9 +168,10 @@ TEST_CASE("own attention: whole tiles give what vectors give, and however work i
     const auto run = [&](int64_t parts) {
       const Tensor out = at::zeros({1, 2, queries, 64}, at::TensorOptions(at::kBFloat16));
       const kernels::FlashAttention<uint16_t> kernel{
-          rows(in[0]), rows(in[1]), rows(in[2]),
-          {static_cast<uint16_t*>(out.data_ptr()), out.stride(0), out.stride(1), out.stride(2)},
-          1,           2,           queries,     keys,
+          rows(in[0]), rows(in[1]),
+          rows(in[2]), {static_cast<uint16_t*>(out.data_ptr()), out.stride(0), out.stride(1), out.stride(2)},
+          1,           2,
+          queries,     keys,
           parts};
       for (int64_t u = kernel.units(); u-- > 0;) kernel.run(u, u + 1);
       return out;

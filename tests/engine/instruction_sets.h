@@ -21,13 +21,12 @@ class Limited {
   const kernels::Instructions before_;
 };
 
-// Runs the body as on this processor, as on one without tiles (AMX), as on one without products of bfloat16, and
-// as on one without AVX-512.
+// Runs the body as on this processor, as on one without tiles (AMX), as on one without products of bfloat16,
+// and as on one without AVX-512.
 template <typename Body>
 void with_every_instruction_set(Body&& body) {
-  for (const auto most :
-       {kernels::Instructions::all, kernels::Instructions::no_tiles, kernels::Instructions::no_bfloat16,
-        kernels::Instructions::none}) {
+  for (const auto most : {kernels::Instructions::all, kernels::Instructions::no_tiles,
+                          kernels::Instructions::no_bfloat16, kernels::Instructions::none}) {
     const int limit = int(most);
     CAPTURE(limit);
     const Limited limited(most);

@@ -9,9 +9,9 @@
 
 #if defined(__x86_64__)
 
-#define DA3_AMX                                                                                       \
-  __attribute__((target(                                                                              \
-      "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni,amx-tile,amx-bf16,amx-int8")))
+#define DA3_AMX   \
+  __attribute__(( \
+      target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni,amx-tile,amx-bf16,amx-int8")))
 #define DA3_AMX_INLINE DA3_AMX __attribute__((always_inline)) static inline
 
 namespace da3::kernels {

@@ -145,8 +145,8 @@ size_t numbers_packed(int64_t keys) {
   return size_t(2 * ((keys + kPanel - 1) / kPanel * kPanel) * kWidth);
 }
 
-// What a block multiplies with: for kRows queries at a time their scores with `count` keys, and then the keys'
-// values by their weights, added to sums. Registers hold what the instructions need meanwhile.
+// What a block multiplies with: for kRows queries at a time their scores with `count` keys, and then the
+// keys' values by their weights, added to sums. Registers hold what the instructions need meanwhile.
 template <typename T>
 struct VectorProducts {
   static constexpr int64_t kRows = 12;
@@ -159,8 +159,8 @@ struct VectorProducts {
   }
   static void add_values(const T* weights, int64_t rows, const T* values, int64_t count, float* sums) {
     for (int64_t d = 0; d < kWidth; d += kPanel)
-      multiply_rows<kWidth * kPairs<T>, true>(weights, kKeys, count / kPairs<T>, values + d * kPairs<T>, sums + d,
-                                              kWidth, rows);
+      multiply_rows<kWidth * kPairs<T>, true>(weights, kKeys, count / kPairs<T>, values + d * kPairs<T>,
+                                              sums + d, kWidth, rows);
   }
 };
 
@@ -168,7 +168,8 @@ struct TileProducts {
   static constexpr int64_t kRows = 32;
   using Registers = TileRegisters;
 
-  DA3_AMX static void scores(const uint16_t* queries, int64_t, const uint16_t* keys, int64_t count, float* to) {
+  DA3_AMX static void scores(const uint16_t* queries, int64_t, const uint16_t* keys, int64_t count,
+                             float* to) {
     written();
     multiply_by_panels(queries, keys, count, to, kKeys);
   }

@@ -11,7 +11,8 @@ bool has_avx512();
 bool has_avx512_bf16();
 // And its dot products of 8-bit integers.
 bool has_avx512_vnni();
-// And products of whole tiles, of bfloat16 and of 8-bit integers (AMX), which the system lets this process use.
+// And products of whole tiles, of bfloat16 and of 8-bit integers (AMX), which the system lets this process
+// use.
 bool has_amx();
 
 // For tests: the processors that are not at hand. Holds for the whole process until it is called again;

@@ -18,7 +18,8 @@
 namespace da3::kernels {
 namespace {
 
-constexpr int64_t kPanel = 48;      // outputs computed together: three vectors of 16
+constexpr int64_t kVector = 16;     // outputs whose weights lie together
+constexpr int64_t kPanel = 48;      // outputs computed together: three vectors
 constexpr int64_t kRows = 8;        // rows computed together
 constexpr int64_t kTileRows = 128;  // at most: they stay in the second-level cache beside a panel
 constexpr int kGroup = 4;           // inputs multiplied by one instruction
@@ -30,8 +31,13 @@ constexpr int64_t kMostInputs = int64_t(1) << 16;  // 255 * 127 times that is le
 struct Block {
   const int8_t* x;         // first of the rows
   int64_t stride;          // bytes from row to row
-  const uint8_t* weights;  // panel
+  const uint8_t* weights;  // of the panel's first vector
   int64_t depth;           // groups
+
+  // Of a group and 16 outputs: [16][4].
+  const uint8_t* at(int64_t g, int64_t vector) const {
+    return weights + (vector * depth + g) * kVector * kGroup;
+  }
 };
 
 // What makes numbers of the sums of a block.
@@ -52,12 +58,14 @@ struct Finish {
 void plain_block(const Block& b, int64_t rows, int32_t* sums) {
   std::fill_n(sums, rows * kPanel, 0);
   for (int64_t g = 0; g < b.depth; ++g) {
-    const uint8_t* w = b.weights + g * kPanel * kGroup;
     for (int64_t r = 0; r < rows; ++r) {
       const int8_t* x = b.x + r * b.stride + g * kGroup;
-      int32_t* to = sums + r * kPanel;
-      for (int64_t n = 0; n < kPanel; ++n)
-        to[n] += w[n * 4] * x[0] + w[n * 4 + 1] * x[1] + w[n * 4 + 2] * x[2] + w[n * 4 + 3] * x[3];
+      for (int64_t v = 0; v < kPanel / kVector; ++v) {
+        const uint8_t* const w = b.at(g, v);
+        int32_t* const to = sums + r * kPanel + v * kVector;
+        for (int64_t n = 0; n < kVector; ++n)
+          to[n] += w[n * 4] * x[0] + w[n * 4 + 1] * x[1] + w[n * 4 + 2] * x[2] + w[n * 4 + 3] * x[3];
+      }
     }
   }
 }
@@ -93,11 +101,11 @@ DA3_VNNI void vnni_rows(const Block& b, int32_t* sums) {
     for (int v = 0; v < 3; ++v) a[r][v] = _mm512_setzero_si512();
   const uint8_t* w = b.weights;
   const int8_t* x = b.x;
-  const int64_t stride = b.stride, depth = b.depth;
-  for (int64_t g = 0; g < depth; ++g, w += kPanel * kGroup, x += kGroup) {
+  const int64_t stride = b.stride, depth = b.depth, apart = depth * kVector * kGroup;
+  for (int64_t g = 0; g < depth; ++g, w += kVector * kGroup, x += kGroup) {
     __m512i panel[3];
 #pragma GCC unroll 3
-    for (int v = 0; v < 3; ++v) panel[v] = _mm512_loadu_si512(w + 64 * v);
+    for (int v = 0; v < 3; ++v) panel[v] = _mm512_loadu_si512(w + v * apart);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       int32_t four;
@@ -134,12 +142,11 @@ DA3_VNNI void vnni_block(const Block& b, int64_t rows, int32_t* sums) {
   }
 }
 
-// 32 rows by two tiles of 16 outputs (or one); weights: of the first group, a row of a panel apart from group to
-// group.
+// 32 rows by 16 outputs twice (or once); weights of their first groups.
 template <int Tiles>
 DA3_AMX_INLINE void amx_columns(const Block& b, const uint8_t* first, const uint8_t* second, int32_t* sums,
                                 int64_t sums_stride) {
-  constexpr int64_t kStep = kPanel * kGroup;
+  constexpr int64_t kStep = kVector * kGroup;
   _tile_zero(0);
   _tile_zero(2);
   if (Tiles > 1) {
@@ -147,12 +154,13 @@ DA3_AMX_INLINE void amx_columns(const Block& b, const uint8_t* first, const uint
     _tile_zero(3);
   }
   const int8_t* x = b.x;
-  for (int64_t g = 0; g < b.depth; g += 16, x += kLine, first += 16 * kStep, second += 16 * kStep) {
+  for (int64_t g = 0; g < b.depth; g += 16, x += kLine, first += 16 * kStep) {
     _tile_loadd(4, x, b.stride);
     _tile_loadd(6, first, kStep);
     _tile_dpbsud(0, 4, 6);
     if (Tiles > 1) {
       _tile_loadd(7, second, kStep);
+      second += 16 * kStep;
       _tile_dpbsud(1, 4, 7);
     }
     _tile_loadd(5, x + 16 * b.stride, b.stride);
@@ -170,14 +178,12 @@ DA3_AMX_INLINE void amx_columns(const Block& b, const uint8_t* first, const uint
 
 // sums[r][n] for 32 rows and the outputs of one or two panels.
 DA3_AMX void amx_block(const Block& b, int64_t panels, int32_t* sums) {
-  const auto weights = [&](int64_t column) {
-    return b.weights + column / kPanel * (b.depth * kPanel * kGroup) + column % kPanel * kGroup;
-  };
   const int64_t columns = panels * kPanel;
   written();
   int64_t n = 0;
-  for (; n + 32 <= columns; n += 32) amx_columns<2>(b, weights(n), weights(n + 16), sums + n, columns);
-  if (n < columns) amx_columns<1>(b, weights(n), nullptr, sums + n, columns);
+  for (; n + 2 * kVector <= columns; n += 2 * kVector)
+    amx_columns<2>(b, b.at(0, n / kVector), b.at(0, n / kVector + 1), sums + n, columns);
+  if (n < columns) amx_columns<1>(b, b.at(0, n / kVector), nullptr, sums + n, columns);
 }
 
 // By formula 7.1.26 of Abramowitz and Stegun, to 1.5e-7, for erfc, so that small results keep their digits.
@@ -191,8 +197,7 @@ DA3_VNNI_INLINE __m512 vnni_gelu(__m512 x) {
   y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
   y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
   // erfc(|x| / sqrt(2)) = t y exp(-x^2 / 2)
-  const __m512 power =
-      power_of_two(_mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_set1_ps(-1.44269504f)));
+  const __m512 power = power_of_two(_mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_set1_ps(-1.44269504f)));
   const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(half, _mm512_mul_ps(t, y)), power);
   const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
   return _mm512_mask_mov_ps(_mm512_sub_ps(x, tail), negative, tail);
@@ -243,7 +248,8 @@ DA3_VNNI_BF16 void vnni_finish_bf16(const Finish<uint16_t>& f, int64_t rows, con
     uint16_t* const to = f.y + r * f.stride;
     for (int64_t n = 0; n < pairs; n += 32) {
       const __m512 low = finished<How>(row, sums + n, scale + n, shift + n, to + n, 0xffff);
-      const __m512 high = finished<How>(row, sums + n + 16, scale + n + 16, shift + n + 16, to + n + 16, 0xffff);
+      const __m512 high =
+          finished<How>(row, sums + n + 16, scale + n + 16, shift + n + 16, to + n + 16, 0xffff);
       _mm512_storeu_si512(to + n, (__m512i)_mm512_cvtne2ps_pbh(high, low));
     }
     for (int64_t n = pairs; n < columns; n += 16) {
@@ -380,14 +386,24 @@ float quantise(const T* x, int64_t count, int8_t* to, int32_t* sum) {
 
 }  // namespace
 
+namespace {
+
+// Rows of a multiple of 1024 bytes would compete for the same places in the cache.
+int64_t stride_of(int64_t width) {
+  const int64_t stride = round_up(width, kGroup);
+  return stride % 1024 == 0 ? stride + kLine : stride;
+}
+
+}  // namespace
+
 size_t Int8Rows::bytes(int64_t rows, int64_t width) {
-  return size_t(round_up(rows * 2 * int64_t(sizeof(float)), kLine) + rows * round_up(width, kGroup));
+  return size_t(round_up(rows * 2 * int64_t(sizeof(float)), kLine) + rows * stride_of(width));
 }
 
 Int8Rows::Int8Rows(int64_t rows, int64_t width, void* memory)
     : rows_(rows),
       width_(width),
-      stride_(round_up(width, kGroup)),
+      stride_(stride_of(width)),
       scales_(static_cast<float*>(memory)),
       sums_(reinterpret_cast<int32_t*>(scales_ + rows)),
       values_(static_cast<int8_t*>(memory) + round_up(rows * 2 * int64_t(sizeof(float)), kLine)) {}
@@ -411,16 +427,18 @@ void Int8Rows::set_row(int64_t m, const uint16_t* x) {
 
 namespace {
 
-// Rows of a panel, group by group; unsigned, with the offset that only turns the highest bit.
+// Rows of a panel, sixteen together group by group; unsigned, with the offset that only turns the highest
+// bit.
 void put_panel(const int8_t* rows, int64_t depth, uint8_t* to) {
   static_assert(kOffset == 0x80 && kGroup == sizeof(uint32_t));
-  for (int64_t g = 0; g < depth; ++g)
-    for (int64_t n = 0; n < kPanel; ++n, to += kGroup) {
-      uint32_t group;
-      std::memcpy(&group, rows + (n * depth + g) * kGroup, kGroup);
-      group ^= 0x80808080u;
-      std::memcpy(to, &group, kGroup);
-    }
+  for (int64_t first = 0; first < kPanel; first += kVector)
+    for (int64_t g = 0; g < depth; ++g)
+      for (int64_t n = first; n < first + kVector; ++n, to += kGroup) {
+        uint32_t group;
+        std::memcpy(&group, rows + (n * depth + g) * kGroup, kGroup);
+        group ^= 0x80808080u;
+        std::memcpy(to, &group, kGroup);
+      }
 }
 
 }  // namespace

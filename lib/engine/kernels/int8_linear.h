@@ -18,8 +18,8 @@
 
 namespace da3::kernels {
 
-// Rows in 8 bits, as Int8Linear takes them, in memory that the caller owns. A row is padded with zeros to a
-// multiple of 4 values.
+// Rows in 8 bits, as Int8Linear takes them, in memory that the caller owns. A row is padded with zeros, to a
+// multiple of 4 values at least.
 class Int8Rows {
  public:
   // Of the memory that `rows` rows need; it is aligned to 64.
@@ -69,8 +69,8 @@ class Int8Linear {
   void run(const Int8Rows& x, float* y, Int8Output how, int64_t begin, int64_t end) const;
   void run(const Int8Rows& x, uint16_t* y, Int8Output how, int64_t begin, int64_t end) const;
 
-  // "amx" (for layers of a multiple of 64 inputs, and 32 rows or more), "avx512vnni" or "plain": what run() uses
-  // here.
+  // "amx" (for layers of a multiple of 64 inputs, and 32 rows or more), "avx512vnni" or "plain": what run()
+  // uses here.
   static const char* instruction_set();
 
  private:
@@ -80,7 +80,7 @@ class Int8Linear {
   bool by_tiles(int64_t rows) const;
 
   int64_t out_, in_, depth_;          // depth_: groups of 4 inputs
-  AlignedBuffer<uint8_t> weights_;    // [panel][group of 4 inputs][48 outputs][4], plus 128
+  AlignedBuffer<uint8_t> weights_;    // [16 outputs][group of 4 inputs][16][4], plus 128
   std::vector<float> scales_, bias_;  // [panels * 48]
 };
 

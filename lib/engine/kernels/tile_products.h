@@ -16,7 +16,7 @@ namespace da3::kernels {
 // multiple of 32. w lies in panels of 32 columns, pairs of values together: [panel][64 / 2][32][2].
 DA3_AMX_INLINE void multiply_by_panels(const uint16_t* x, const uint16_t* w, int64_t columns, float* out,
                                        int64_t out_stride) {
-  constexpr int64_t kTileRow = 64;          // bytes
+  constexpr int64_t kTileRow = 64;           // bytes
   constexpr int64_t kPanelRow = 32 * 2 * 2;  // bytes from pair to pair
   // All of x stays in registers 4 to 7.
   _tile_loadd(4, x, 2 * kTileRow);
