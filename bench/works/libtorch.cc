@@ -77,7 +77,7 @@ Row describe_libtorch(const std::string& device_name) {
 std::string first_line(const std::string& text) {
   constexpr size_t kMost = 200;  // it becomes a cell of a table
   const std::string line = text.substr(0, text.find('\n'));
-  return line.size() <= kMost ? line : line.substr(0, kMost) + "...";
+  return line.size() <= kMost ? line : line.substr(0, kMost).append("...");
 }
 
 }  // namespace da3::bench

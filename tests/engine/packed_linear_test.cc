@@ -125,6 +125,25 @@ TEST_CASE("linear: laid out or plain, scaled or not, the numbers agree") {
   CHECK(relative_error(plain(x) * scale, a(x)) < 3e-6);
 }
 
+TEST_CASE("linear: with few outputs a row gives the same bits wherever it lies") {
+  RandomWeights fixed(false), trained(true);
+  for (const int64_t rows : {4, 12, 14, 24})
+    for (const int64_t in : {32, 48, 64, 96, 128, 256})
+      for (const int64_t out : {2, 3, 4}) {
+        CAPTURE(rows);
+        CAPTURE(in);
+        CAPTURE(out);
+        const Linear layer(Scope(fixed, "l.", {}), in, out), same(Scope(trained, "l.", {}), in, out);
+        const Tensor x = at::randn({rows, in}), y = layer(x);
+        CHECK(y.sizes() == at::IntArrayRef({rows, out}));
+        for (const int64_t by : {int64_t(1), int64_t(3), rows / 2})
+          CHECK(at::equal(layer(x.roll(by, 0)), y.roll(by, 0)));
+        CHECK(at::equal(layer(x.narrow(0, 1, 1)), y.narrow(0, 1, 1)));
+        CHECK(at::equal(layer(x.view({2, rows / 2, in})).view({rows, out}), y));
+        CHECK(relative_error(y, same(x).detach()) < 3e-6);
+      }
+}
+
 TEST_CASE("linear: bfloat16 is close to float32") {
   RandomWeights fixed(false);
   Placement half;
