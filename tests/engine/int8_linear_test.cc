@@ -121,8 +121,15 @@ TEST_CASE("int8: every kernel gives the same bits") {
 }
 
 TEST_CASE("int8: whole tiles give the same bits, wherever rows, outputs and the work of a thread end") {
-  for (const auto& [m, k, n] : std::vector<std::array<int64_t, 3>>{
-           {31, 64, 48}, {32, 64, 96}, {33, 128, 97}, {63, 192, 144}, {129, 64, 145}, {290, 320, 200}}) {
+  for (const auto& [m, k, n] : std::vector<std::array<int64_t, 3>>{{31, 64, 48},
+                                                                   {32, 64, 96},
+                                                                   {33, 128, 97},
+                                                                   {63, 192, 144},
+                                                                   {129, 64, 145},
+                                                                   {290, 320, 200},
+                                                                   {40, 1024, 50},
+                                                                   {35, 62, 49},
+                                                                   {161, 2048, 97}}) {
     CAPTURE(m);
     CAPTURE(k);
     CAPTURE(n);
@@ -139,8 +146,34 @@ TEST_CASE("int8: whole tiles give the same bits, wherever rows, outputs and the 
         for (int64_t t = 0; t < layer.tiles(m); t += step)
           layer.run(rows, parts.data(), how, t, std::min(t + step, layer.tiles(m)));
         CHECK(parts == expected);
+        std::vector<uint16_t> half(expected.size(), bfloat16(7));
+        for (int64_t t = 0; t < layer.tiles(m); t += step)
+          layer.run(rows, half.data(), how, t, std::min(t + step, layer.tiles(m)));
+        CHECK(half == run<uint16_t>(layer, rows, kNoTiles, how, bfloat16(7)));
       }
     }
+  }
+}
+
+TEST_CASE("int8: in whole tiles too a value that is not finite and a row of zeros stay in their rows") {
+  const int64_t m = 37, k = 64, n = 50;
+  const auto w = noise(n * k, 41);
+  auto x = noise(m * k, 42);
+  const Int8Linear layer(w.data(), nullptr, n, k);
+  const auto clean = run(layer, rows_of(x, m, k));
+  x[3 * k + 7] = std::numeric_limits<float>::quiet_NaN();
+  x[34 * k + 9] = std::numeric_limits<float>::infinity();
+  std::fill_n(x.begin() + 10 * k, k, 0.0f);
+  for (const Instructions most : {kAll, kNoTiles, kNoBfloat16, kPlain}) {
+    const auto y = run(layer, rows_of(x, m, k), most);
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        const float v = y[size_t(i * n + j)];
+        if (i == 3 || i == 34)
+          CHECK(std::isnan(v));
+        else
+          CHECK(v == (i == 10 ? 0.0f : clean[size_t(i * n + j)]));
+      }
   }
 }
 
@@ -300,11 +333,13 @@ TEST_CASE("int8: the most inputs, all extreme, do not overflow") {
   const int64_t k = int64_t(1) << 16;
   const std::vector<float> w(size_t(k), 1.0f);
   const Int8Linear layer(w.data(), nullptr, 1, k);
-  for (const float sign : {1.0f, -1.0f}) {
-    const std::vector<float> x(size_t(k), sign);
-    for (const Instructions most : {kAll, kPlain})
-      CHECK(run(layer, rows_of(x, 1, k), most)[0] == doctest::Approx(double(sign) * double(k)));
-  }
+  for (const float sign : {1.0f, -1.0f})
+    for (const int64_t rows : {1, 32}) {  // the second by whole tiles, where there are any
+      const std::vector<float> x(size_t(rows * k), sign);
+      for (const Instructions most : {kAll, kNoTiles, kPlain})
+        for (const float y : run(layer, rows_of(x, rows, k), most))
+          CHECK(y == doctest::Approx(double(sign) * double(k)));
+    }
 }
 TEST_CASE("int8: numbers too small to be scaled count as zeros") {
   const float least = std::numeric_limits<float>::min();

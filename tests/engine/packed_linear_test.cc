@@ -142,6 +142,8 @@ TEST_CASE("linear: with few outputs a row gives the same bits wherever it lies")
         CHECK(at::equal(layer(x.view({2, rows / 2, in})).view({rows, out}), y));
         CHECK(relative_error(y, same(x).detach()) < 3e-6);
       }
+  const Linear layer(Scope(fixed, "l.", {}), 8, 3);
+  CHECK_THROWS_WITH_AS(layer(at::randn({4, 1})), doctest::Contains("8 inputs, not 1"), c10::Error);
 }
 
 TEST_CASE("linear: bfloat16 is close to float32") {

@@ -6,12 +6,17 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <type_traits>
 
 namespace da3::kernels {
 
 template <typename T>
 class AlignedBuffer {
+  static_assert(std::is_trivially_copyable_v<T>);
+
  public:
+  AlignedBuffer() = default;
+  AlignedBuffer(AlignedBuffer&&) = delete;
   // `count` values; what they were is kept only if so many fitted before.
   T* get(size_t count) {
     if (count > capacity_) {

@@ -66,7 +66,7 @@ DA3_AVX512_INLINE __m512 power_of_two(__m512 x) {
   return _mm512_scalef_ps(y, whole);
 }
 
-// The same to 1e-4, where the result becomes a bfloat16; in fewer steps.
+// The same to 1e-4, where the result becomes a bfloat16, in fewer steps; x may be a little above 0.
 DA3_AVX512_INLINE __m512 rough_power_of_two(__m512 x) {
   const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
   __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(0.078022f), f, _mm512_set1_ps(0.22606511f));

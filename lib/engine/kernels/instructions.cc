@@ -2,6 +2,7 @@
 #include "engine/kernels/instructions.h"
 
 #include <atomic>
+#include <cerrno>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -17,15 +18,19 @@ namespace {
 std::atomic<Instructions> limit{Instructions::all};
 
 struct Processor {
-  bool avx512 = false, bf16 = false, vnni = false, amx = false;
+  bool avx512 = false, bf16 = false, vnni = false;
 };
 
 #if defined(__x86_64__) && defined(__linux__)
 
-// The system saves tiles for a process only if it asks for that. One request serves all threads.
+// The system saves tiles for a process only if it asks for that. One request serves all threads; signals take
+// more of a stack from then on, so it is made where tiles are about to be used.
 bool may_use_tiles() {
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
-  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  const int before = errno;
+  const bool granted = syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  errno = before;
+  return granted;
 }
 
 bool processor_has_tiles() {
@@ -43,9 +48,6 @@ Processor look() {
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   out.bf16 = out.avx512 && __builtin_cpu_supports("avx512bf16");
   out.vnni = out.avx512 && __builtin_cpu_supports("avx512vnni");
-#endif
-#if defined(__x86_64__) && defined(__linux__)
-  out.amx = out.bf16 && out.vnni && processor_has_tiles() && may_use_tiles();
 #endif
   return out;
 }
@@ -70,7 +72,13 @@ bool has_avx512_vnni() {
 }
 
 bool has_amx() {
-  return processor().amx && limit == Instructions::all;
+#if defined(__x86_64__) && defined(__linux__)
+  if (limit != Instructions::all || !processor().bf16 || !processor().vnni) return false;
+  static const bool tiles = processor_has_tiles() && may_use_tiles();
+  return tiles;
+#else
+  return false;
+#endif
 }
 
 Instructions limit_instructions(Instructions most) {

@@ -384,10 +384,6 @@ float quantise(const T* x, int64_t count, int8_t* to, int32_t* sum) {
   return scale;
 }
 
-}  // namespace
-
-namespace {
-
 // Rows of a multiple of 1024 bytes would compete for the same places in the cache.
 int64_t stride_of(int64_t width) {
   const int64_t stride = round_up(width, kGroup);

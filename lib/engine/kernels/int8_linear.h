@@ -69,8 +69,8 @@ class Int8Linear {
   void run(const Int8Rows& x, float* y, Int8Output how, int64_t begin, int64_t end) const;
   void run(const Int8Rows& x, uint16_t* y, Int8Output how, int64_t begin, int64_t end) const;
 
-  // "amx" (for layers of a multiple of 64 inputs, and 32 rows or more), "avx512vnni" or "plain": what run()
-  // uses here.
+  // "amx", "avx512vnni" or "plain": what run() uses here; "amx" for 32 rows and more and for inputs that pad
+  // to a multiple of 64, else "avx512vnni".
   static const char* instruction_set();
 
  private:

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "engine/kernels/aligned_buffer.h"
 #include "engine/kernels/microkernel.h"
 
 namespace da3::kernels {
@@ -195,17 +196,8 @@ DA3_AVX512 void put_tile(const WinogradConv::Job<T>& job, int64_t out, int64_t c
 }
 
 // Memory of a thread for a block.
-struct Workspace {
-  std::vector<float> memory;
-  float* floats(size_t count) {
-    if (memory.size() < count + 16) memory.resize(count + 16);
-    const auto at = reinterpret_cast<uintptr_t>(memory.data());
-    return memory.data() + (64 - at % 64) % 64 / sizeof(float);
-  }
-};
-
-Workspace& workspace() {
-  thread_local Workspace it;
+AlignedBuffer<float>& workspace() {
+  thread_local AlignedBuffer<float> it;
   return it;
 }
 
@@ -231,7 +223,7 @@ WinogradConv::WinogradConv(const float* weight, const float* bias, int64_t out, 
     throw std::invalid_argument("No such convolution here: " + std::to_string(in) + " to " +
                                 std::to_string(out) + " channels.");
   if (bias) std::copy_n(bias, out, bias_.begin());
-  weights_.resize(size_t(kPoints * in * out));
+  [[maybe_unused]] float* const laid_out = weights_.get(size_t(kPoints * in * out));
 #if defined(__x86_64__)
   static const FilterTransform transform;
   double side_by_side[9][kPanel];
@@ -239,8 +231,7 @@ WinogradConv::WinogradConv(const float* weight, const float* bias, int64_t out, 
     for (int64_t c = 0; c < in; ++c) {
       for (int64_t n = 0; n < kPanel; ++n)
         for (int64_t t = 0; t < 9; ++t) side_by_side[t][n] = weight[((first + n) * in + c) * 9 + t];
-      transform_filters(transform, side_by_side, weights_.data() + (first * kPoints * in + c * kPanel),
-                        in * kPanel);
+      transform_filters(transform, side_by_side, laid_out + (first * kPoints * in + c * kPanel), in * kPanel);
     }
 #else
   (void)weight;
@@ -258,7 +249,7 @@ void WinogradConv::run(const Job<T>& job, int64_t begin, int64_t end) const {
   const Tiling tiling = tiling_of(job, in_);
   // Not a multiple of a page: the points of a channel would compete for the same places in the cache.
   const int64_t stride = tiling.per_block * in_ + 16, tile_floats = kPoints * kPanel;
-  float* const v = workspace().floats(size_t(kPoints * stride + tiling.per_block * tile_floats));
+  float* const v = workspace().get(size_t(kPoints * stride + tiling.per_block * tile_floats));
   float* const m = v + kPoints * stride;
   const std::vector<T> zeros(size_t(in_), T(0));
   for (int64_t block = begin; block < end; ++block) {

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/kernels/aligned_buffer.h"
+
 namespace da3::kernels {
 
 class WinogradConv {
@@ -47,7 +49,7 @@ class WinogradConv {
 
  private:
   int64_t in_, out_;
-  std::vector<float> weights_;  // [out / 32][36][in][32]
+  AlignedBuffer<float> weights_;  // [out / 32][36][in][32]
   std::vector<float> bias_;
 };
 

@@ -28,7 +28,8 @@ Tensor scaled(const Tensor& t, const Tensor& scale, at::ScalarType type) {
 }
 
 // Where a row lies among the others changes its bits in MKL's products of so few outputs (of two to three, as
-// found); cameras must not depend on who shares a batch. So few cost nothing as sums of each row by itself.
+// found); cameras must not depend on who shares a batch. For the few rows of cameras sums of each row by
+// itself cost nothing.
 constexpr int64_t kFewOutputs = 4;
 
 }  // namespace
@@ -70,8 +71,10 @@ void Linear::pack(const Placement& placement) {
 Tensor Linear::forward_unscaled(const Tensor& x) const {
   if (int8_) return int8_->forward(x, type_);
   if (packed_) return packed_->forward(x.to(type_));
-  if (weight_.is_cpu() && weight_.size(0) <= kFewOutputs && type_ == at::kFloat && !trained())
+  if (weight_.is_cpu() && weight_.size(0) <= kFewOutputs && type_ == at::kFloat && !trained()) {
+    TORCH_CHECK(x.size(-1) == weight_.size(1), "a layer of ", weight_.size(1), " inputs, not ", x.size(-1));
     return (x.to(type_).unsqueeze(-2) * weight_).sum(-1).add_(bias_);
+  }
   return at::linear(x.to(type_), weight_, bias_);
 }
 
