@@ -37,6 +37,23 @@ TEST_CASE("packed linear: equals the plain layer to rounding, for any number of 
   }
 }
 
+TEST_CASE("packed linear: rows that are computed in bands where tiles are slow at once are all there") {
+  Tensor w, b;
+  layer(3072, 64, &w, &b);
+  const auto packed = PackedLinear::make(w.to(at::kBFloat16), b.to(at::kBFloat16));
+  if (!packed) return;
+  for (const int64_t rows : {448, 449, 1297, 1599, 1600}) {
+    CAPTURE(rows);
+    const Tensor x = at::randn({1, rows, 3072}).to(at::kBFloat16), y = packed->forward(x);
+    CHECK((y.sizes() == at::IntArrayRef({1, rows, 64})));
+    CHECK((y.scalar_type() == at::kBFloat16));
+    CHECK(relative_error(y.to(at::kFloat), at::linear(x.to(at::kFloat), w, b)) < 0.02);
+  }
+  // Input that is not contiguous.
+  const Tensor apart = at::randn({3072, 600}).to(at::kBFloat16).t();
+  CHECK(relative_error(packed->forward(apart).to(at::kFloat), at::linear(apart.to(at::kFloat), w, b)) < 0.02);
+}
+
 TEST_CASE("packed linear: leading dimensions, and input that is not contiguous") {
   Tensor w, b;
   const auto packed = layer(128, 64, &w, &b);

@@ -28,6 +28,7 @@ class PackedLinear {
  private:
   PackedLinear(const at::Tensor& weight, const at::Tensor& bias);
   static bool runs(at::ScalarType type);
+  at::Tensor forward_in_bands(const at::Tensor& x) const;
   at::Tensor weight_, bias_;
 };
 
