@@ -3,10 +3,17 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <utility>
+
 #include "engine/network/ops.h"
+#include "engine/network/tiled_linear.h"
+#include "instruction_sets.h"
 
 using namespace da3;
 using at::Tensor;
+using da3::test::Limited;
+using da3::test::with_every_instruction_set;
 
 namespace {
 
@@ -37,21 +44,65 @@ TEST_CASE("packed linear: equals the plain layer to rounding, for any number of 
   }
 }
 
-TEST_CASE("packed linear: rows that are computed in bands where tiles are slow at once are all there") {
-  Tensor w, b;
-  layer(3072, 64, &w, &b);
-  const auto packed = PackedLinear::make(w.to(at::kBFloat16), b.to(at::kBFloat16));
-  if (!packed) return;
-  for (const int64_t rows : {448, 449, 1297, 1599, 1600}) {
-    CAPTURE(rows);
-    const Tensor x = at::randn({1, rows, 3072}).to(at::kBFloat16), y = packed->forward(x);
-    CHECK((y.sizes() == at::IntArrayRef({1, rows, 64})));
-    CHECK((y.scalar_type() == at::kBFloat16));
-    CHECK(relative_error(y.to(at::kFloat), at::linear(x.to(at::kFloat), w, b)) < 0.02);
-  }
-  // Input that is not contiguous.
-  const Tensor apart = at::randn({3072, 600}).to(at::kBFloat16).t();
-  CHECK(relative_error(packed->forward(apart).to(at::kFloat), at::linear(apart.to(at::kFloat), w, b)) < 0.02);
+TEST_CASE("packed linear: bfloat16 by whole tiles and by oneDNN, for any number of rows") {
+  with_every_instruction_set([] {
+    for (const auto& [in, out] : {std::pair<int64_t, int64_t>{588, 192}, {192, 576}, {3072, 64}}) {
+      Tensor w, b;
+      layer(in, out, &w, &b);
+      w = (w / std::sqrt(double(in))).to(at::kBFloat16);
+      b = b.to(at::kBFloat16);
+      const auto packed = PackedLinear::make(w, b);
+      if (!packed) continue;
+      const Tensor wide = w.to(at::kFloat), bias = b.to(at::kFloat);
+      for (const int64_t rows : {1, 7, 64, 449, 1297}) {
+        CAPTURE(rows);
+        const Tensor x = at::randn({1, rows, in}).to(at::kBFloat16);
+        const Tensor other = at::randn({1, rows, out}).to(at::kBFloat16);
+        const Tensor y = packed->forward(x), exact = at::linear(x.to(at::kFloat), wide, bias);
+        CHECK((y.sizes() == at::IntArrayRef({1, rows, out})));
+        CHECK((y.scalar_type() == at::kBFloat16));
+        CHECK(relative_error(y.to(at::kFloat), exact) < 0.004);
+        CHECK(relative_error(packed->forward_gelu(x).to(at::kFloat), at::gelu(exact)) < 0.004);
+        CHECK(relative_error(packed->forward_add(x, other).to(at::kFloat), exact + other.to(at::kFloat)) <
+              0.008);
+      }
+      // Input that is not contiguous.
+      const Tensor apart = at::randn({in, 600}).to(at::kBFloat16).t();
+      CHECK(relative_error(packed->forward(apart).to(at::kFloat),
+                           at::linear(apart.to(at::kFloat), wide, bias)) < 0.004);
+      CHECK_THROWS(packed->forward(at::zeros({3, in + 1}, at::kBFloat16)));
+      CHECK_THROWS(packed->forward(at::zeros({3, in})));
+    }
+  });
+}
+
+TEST_CASE(
+    "packed linear: by whole tiles weights are copied, a sum has memory of its own, and no bias is zero") {
+  if (!TiledLinear::runs(at::kBFloat16)) return;
+  Tensor w = at::randn({64, 128}).to(at::kBFloat16), b = at::randn({64}).to(at::kBFloat16);
+  const auto packed = PackedLinear::make(w, b), bare = PackedLinear::make(w, {});
+  const Tensor x = at::randn({40, 128}).to(at::kBFloat16), other = at::randn({40, 64}).to(at::kBFloat16);
+  const Tensor before = other.clone(), y = packed->forward_add(x, other);
+  CHECK(at::equal(other, before));
+  CHECK((y.data_ptr() != other.data_ptr()));
+  CHECK(relative_error(bare->forward(x).to(at::kFloat), at::linear(x.to(at::kFloat), w.to(at::kFloat))) <
+        0.004);
+  w.zero_();
+  b.zero_();
+  CHECK(at::equal(packed->forward_add(x, other), y));
+  CHECK_THROWS_WITH(packed->forward_add(x, other.narrow(0, 0, 39)),
+                    doctest::Contains("cannot take [39, 64]"));
+  CHECK_THROWS_WITH(packed->forward_add(x, other.to(at::kFloat)), doctest::Contains("in Float"));
+  CHECK_THROWS_WITH(packed->forward(x.t()), doctest::Contains("128 inputs cannot take [128, 40]"));
+  CHECK_THROWS_WITH(packed->forward(x.to(at::kFloat)), doctest::Contains("cannot take Float"));
+}
+
+TEST_CASE("packed linear: tiles are for bfloat16 on a processor that has them") {
+  CHECK_FALSE(TiledLinear::runs(at::kFloat));
+  CHECK_FALSE(TiledLinear::runs(at::kHalf));
+  CHECK(TiledLinear::runs(at::kBFloat16) == kernels::has_amx());
+  const Limited limited(kernels::Instructions::no_tiles);
+  CHECK_FALSE(TiledLinear::runs(at::kBFloat16));
 }
 
 TEST_CASE("packed linear: leading dimensions, and input that is not contiguous") {

@@ -186,23 +186,6 @@ DA3_AMX void amx_block(const Block& b, int64_t panels, int32_t* sums) {
   if (n < columns) amx_columns<1>(b, b.at(0, n / kVector), nullptr, sums + n, columns);
 }
 
-// By formula 7.1.26 of Abramowitz and Stegun, to 1.5e-7, for erfc, so that small results keep their digits.
-DA3_VNNI_INLINE __m512 vnni_gelu(__m512 x) {
-  const __m512 size = _mm512_abs_ps(x), half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
-  const __m512 t =
-      _mm512_div_ps(_mm512_set1_ps(1.0f),
-                    _mm512_fmadd_ps(size, _mm512_set1_ps(0.3275911f * 0.70710678f), _mm512_set1_ps(1.0f)));
-  __m512 y = _mm512_fmadd_ps(t, _mm512_set1_ps(1.061405429f), _mm512_set1_ps(-1.453152027f));
-  y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(1.421413741f));
-  y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
-  y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
-  // erfc(|x| / sqrt(2)) = t y exp(-x^2 / 2)
-  const __m512 power = power_of_two(_mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_set1_ps(-1.44269504f)));
-  const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(half, _mm512_mul_ps(t, y)), power);
-  const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
-  return _mm512_mask_mov_ps(_mm512_sub_ps(x, tail), negative, tail);
-}
-
 // What is the same for a row of a block, and 16 results of it.
 struct RowFactors {
   __m512 scale;
@@ -221,7 +204,7 @@ DA3_VNNI_INLINE __m512 finished(const RowFactors& row, const int32_t* sums, cons
   const __m512 factor = _mm512_mul_ps(row.scale, _mm512_loadu_ps(scale));
   __m512 v =
       _mm512_add_ps(_mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xffff, sum), factor), _mm512_loadu_ps(shift));
-  if constexpr (How == Int8Output::gelu) v = vnni_gelu(v);
+  if constexpr (How == Int8Output::gelu) v = gelu_of(v);
   if constexpr (How == Int8Output::add) v = _mm512_add_ps(v, load(to, there));
   return v;
 }

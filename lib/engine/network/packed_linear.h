@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Linear layers on the CPU with weights that oneDNN has laid out once for its own kernels, and with what
-// follows fused in. LibTorch registers these operators for its compiler (namespace mkldnn); they are found
-// through the dispatcher, so that a LibTorch without them only means the plain layer. On processors where
-// LibTorch's BLAS does not use the widest vectors (MKL on AMD) the product alone is up to twice as fast.
+// Linear layers on the CPU with weights that are laid out once for the kernels that run them, and with what
+// follows fused in: by whole tiles in bfloat16 where the processor has AMX (tiled_linear.h), else by oneDNN
+// where LibTorch has it.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -14,22 +13,17 @@ namespace da3 {
 
 class PackedLinear {
  public:
-  // Null when this LibTorch, device or type has no such kernels, or the layer is too small to gain. `weight`
-  // [out, in] and `bias` [out] (or undefined) are copied. They must not require gradients.
+  // Null when there are no such kernels for this LibTorch, device or type, or the layer is too small to gain.
+  // `weight` [out, in] and `bias` [out] (or undefined) are copied. They must not require gradients.
   static std::shared_ptr<const PackedLinear> make(const at::Tensor& weight, const at::Tensor& bias);
+  virtual ~PackedLinear() = default;
 
   // x: [..., in] in the type of the weight. Result: [..., out] in that type. Thread-safe.
-  at::Tensor forward(const at::Tensor& x) const;
+  virtual at::Tensor forward(const at::Tensor& x) const = 0;
   // gelu(forward(x)), the exact form with erf.
-  at::Tensor forward_gelu(const at::Tensor& x) const;
+  virtual at::Tensor forward_gelu(const at::Tensor& x) const = 0;
   // other + forward(x); `other` [..., out] in the type of the weight.
-  at::Tensor forward_add(const at::Tensor& x, const at::Tensor& other) const;
-
- private:
-  PackedLinear(const at::Tensor& weight, const at::Tensor& bias);
-  static bool runs(at::ScalarType type);
-  at::Tensor forward_in_bands(const at::Tensor& x) const;
-  at::Tensor weight_, bias_;
+  virtual at::Tensor forward_add(const at::Tensor& x, const at::Tensor& other) const = 0;
 };
 
 }  // namespace da3

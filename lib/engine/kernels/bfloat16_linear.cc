@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+#include "engine/kernels/bfloat16_linear.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "engine/kernels/amx.h"
+
+namespace da3::kernels {
+namespace {
+
+constexpr int64_t kStep = 32;           // inputs multiplied by one instruction
+constexpr int64_t kTileRows = 16;       // of a register
+constexpr int64_t kTile = 16 * kStep;   // values of one
+constexpr int64_t kBlock = 32;          // rows and outputs computed together: two tiles by two
+constexpr int64_t kBandRows = 128;      // at most: packed, they stay in the second-level cache
+constexpr int64_t kPieceOutputs = 384;  // for which rows are packed, if there are many
+constexpr int64_t kSmallOutputs = 96;   // else
+constexpr int64_t kManyRows = 4 * kBandRows;
+constexpr size_t kMostKept = 1 << 20;  // bytes
+
+int64_t ceil_div(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
+}  // namespace
+
+// Bands of rows, and outputs of a piece.
+struct Bfloat16Linear::Cut {
+  int64_t band_rows, bands, outputs, pieces_a_band;
+};
+
+Bfloat16Linear::Cut Bfloat16Linear::cut(int64_t rows) const {
+  // Bands of one size, about, so that threads get equal shares.
+  const int64_t bands = std::max<int64_t>(1, ceil_div(rows, kBandRows));
+  const int64_t band_rows = std::max(kBlock, ceil_div(ceil_div(rows, bands), kBlock) * kBlock);
+  const int64_t outputs = std::min(columns_, rows < kManyRows ? kSmallOutputs : kPieceOutputs);
+  return {band_rows, ceil_div(rows, band_rows), outputs, ceil_div(columns_, outputs)};
+}
+
+Bfloat16Linear::Bfloat16Linear(const uint16_t* weight, const float* bias, int64_t out, int64_t in)
+    : out_(out), in_(in), steps_(ceil_div(in, kStep)), columns_(ceil_div(out, kBlock) * kBlock) {
+  if (out < 1 || in < 1)
+    throw std::invalid_argument("A layer has at least one input, not " + std::to_string(in) +
+                                ", and at least one output, not " + std::to_string(out) + ".");
+  bias_.assign(size_t(columns_), 0.0f);
+  if (bias) std::copy_n(bias, out, bias_.begin());
+  uint16_t* to = weights_.get(size_t(columns_ * steps_ * kStep));
+  for (int64_t first = 0; first < columns_; first += kTileRows)
+    for (int64_t k = 0; k < steps_ * kStep; k += 2)
+      for (int64_t n = first; n < first + kTileRows; ++n, to += 2) {
+        const uint16_t* const row = weight + n * in;
+        to[0] = n < out && k < in ? row[k] : uint16_t(0);
+        to[1] = n < out && k + 1 < in ? row[k + 1] : uint16_t(0);
+      }
+}
+
+int64_t Bfloat16Linear::pieces(int64_t rows) const {
+  const Cut c = cut(rows);
+  return c.bands * c.pieces_a_band;
+}
+
+#if defined(__x86_64__)
+
+namespace {
+
+AlignedBuffer<uint16_t>& workspace() {
+  thread_local AlignedBuffer<uint16_t> it;
+  return it;
+}
+
+// `rows` rows as tiles take them, [16 rows][step][16][32], up to a whole block of rows, with zeros.
+DA3_AMX void pack(const uint16_t* x, int64_t rows, int64_t in, int64_t steps, uint16_t* to) {
+  const int64_t padded = ceil_div(rows, kBlock) * kBlock;
+  for (int64_t first = 0; first < padded; first += kTileRows)
+    for (int64_t s = 0; s < steps; ++s)
+      for (int64_t r = first; r < first + kTileRows; ++r, to += kStep) {
+        const int64_t there = std::min(kStep, in - s * kStep);
+        const __mmask32 lanes = r >= rows ? 0u : there == kStep ? ~0u : (1u << there) - 1u;
+        _mm512_store_si512(to, _mm512_maskz_loadu_epi16(lanes, x + (r < rows ? r : 0) * in + s * kStep));
+      }
+}
+
+// Memory to be asked for while tiles multiply.
+struct Soon {
+  const char* at;
+  const char* end;
+  int64_t lines;  // for each step
+};
+
+DA3_AMX_INLINE void ask(Soon* soon) {
+  for (int64_t i = 0; i < soon->lines && soon->at < soon->end; ++i, soon->at += 64)
+    _mm_prefetch(soon->at, _MM_HINT_T1);
+}
+
+// sums[32][32] of two tiles of rows, x [2][steps], by two of outputs, w [2][steps].
+DA3_AMX_INLINE void multiply(const uint16_t* x, const uint16_t* w, int64_t steps, Soon* soon, float* sums) {
+  constexpr int64_t kRow = 64;  // bytes
+  const int64_t half = steps * kTile;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t s = 0; s < steps; ++s, x += kTile, w += kTile) {
+    _tile_loadd(4, x, kRow);
+    _tile_loadd(6, w, kRow);
+    _tile_dpbf16ps(0, 4, 6);
+    ask(soon);
+    _tile_loadd(7, w + half, kRow);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, x + half, kRow);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sums, 4 * kBlock);
+  _tile_stored(1, sums + 16, 4 * kBlock);
+  _tile_stored(2, sums + 16 * kBlock, 4 * kBlock);
+  _tile_stored(3, sums + 16 * kBlock + 16, 4 * kBlock);
+}
+
+// What becomes of the sums of a block; `outputs` <= 32 of them are there.
+struct Finish {
+  const float* bias;
+  int64_t outputs;
+  uint16_t* y;
+  const uint16_t* add;  // or null
+  int64_t stride;       // values, of both
+  bool gelu;
+};
+
+// 16 results of a row, which begins at `at`.
+DA3_AMX_INLINE __m512 finished(const Finish& f, const float* sums, int64_t at, int64_t n, __mmask16 there) {
+  __m512 v = _mm512_add_ps(_mm512_loadu_ps(sums + n), _mm512_loadu_ps(f.bias + n));
+  if (f.gelu) v = gelu_of(v);
+  if (f.add) v = _mm512_add_ps(v, load(f.add + at + n, there));
+  return v;
+}
+
+DA3_AMX void finish(const Finish& f, int64_t rows, const float* sums) {
+  const __mmask16 low = lanes(f.outputs), high = lanes(std::max<int64_t>(f.outputs - 16, 0));
+  for (int64_t r = 0; r < rows; ++r, sums += kBlock) {
+    const int64_t at = r * f.stride;
+    const __m512 first = finished(f, sums, at, 0, low), second = finished(f, sums, at, 16, high);
+    if (f.outputs == kBlock) {
+      _mm512_storeu_si512(f.y + at, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+      continue;
+    }
+    _mm256_mask_storeu_epi16(f.y + at, low, (__m256i)_mm512_cvtneps_pbh(first));
+    _mm256_mask_storeu_epi16(f.y + at + 16, high, (__m256i)_mm512_cvtneps_pbh(second));
+  }
+}
+
+// A band of rows, packed, by `blocks` blocks of outputs, beginning at `w`; after the last one `next` is used.
+DA3_AMX void band(const uint16_t* x, int64_t rows, int64_t steps, const uint16_t* w, int64_t blocks,
+                  const uint16_t* next, const Finish& first) {
+  alignas(64) float sums[kBlock * kBlock];
+  const int64_t weights = kBlock * steps * kStep;  // of a block of outputs
+  const int64_t down = ceil_div(rows, kBlock);
+  const int64_t lines = ceil_div(weights * 2 / 64, down * steps);
+  written();
+  Finish f = first;
+  for (int64_t b = 0; b < blocks; ++b, w += weights) {
+    const char* const soon = reinterpret_cast<const char*>(b + 1 < blocks ? w + weights : next);
+    Soon asked{soon, soon + 2 * weights, lines};
+    f.outputs = std::min(kBlock, first.outputs - b * kBlock);
+    f.bias = first.bias + b * kBlock;
+    for (int64_t m = 0; m < rows; m += kBlock) {
+      f.y = first.y + m * f.stride + b * kBlock;
+      f.add = first.add ? first.add + m * f.stride + b * kBlock : nullptr;
+      multiply(x + m * steps * kStep, w, steps, &asked, sums);
+      finish(f, std::min(kBlock, rows - m), sums);
+    }
+  }
+}
+
+}  // namespace
+
+bool Bfloat16Linear::available() {
+  return has_amx();
+}
+
+void Bfloat16Linear::run(const Job& job, int64_t begin, int64_t end) const {
+  if (!available()) throw std::logic_error("This processor has no tiles (AMX).");
+  const Cut c = cut(job.rows);
+  AlignedBuffer<uint16_t>& memory = workspace();
+  uint16_t* const packed = memory.get(size_t(c.band_rows * steps_ * kStep));
+  const TileRegisters registers;
+  int64_t packed_band = -1;
+  for (int64_t p = begin; p < end; ++p) {
+    const int64_t which = p / c.pieces_a_band, n = p % c.pieces_a_band * c.outputs;
+    const int64_t m = which * c.band_rows, rows = std::min(c.band_rows, job.rows - m);
+    if (which != packed_band) pack(job.x + m * in_, rows, in_, steps_, packed);
+    packed_band = which;
+    const int64_t outputs = std::min(c.outputs, columns_ - n), at = m * out_ + n;
+    const int64_t after = n + outputs < columns_ ? n + outputs : 0;
+    const uint16_t* const weights = weights_.data();
+    band(packed, rows, steps_, weights + n * steps_ * kStep, outputs / kBlock,
+         weights + after * steps_ * kStep,
+         {bias_.data() + n, out_ - n, job.y + at, job.add ? job.add + at : nullptr, out_, job.gelu});
+  }
+  if (memory.bytes() > kMostKept) memory.clear();
+}
+
+size_t Bfloat16Linear::kept() {
+  return workspace().bytes();
+}
+
+#else
+
+bool Bfloat16Linear::available() {
+  return false;
+}
+void Bfloat16Linear::run(const Job&, int64_t, int64_t) const {
+  throw std::logic_error("This processor has no tiles (AMX).");
+}
+size_t Bfloat16Linear::kept() {
+  return 0;
+}
+
+#endif
+
+}  // namespace da3::kernels
