@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "engine/network/packed_linear.h"
 
+#include <ATen/Parallel.h>
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "engine/network/ops.h"
 #include "engine/network/tiled_linear.h"
@@ -90,11 +93,41 @@ TEST_CASE(
   w.zero_();
   b.zero_();
   CHECK(at::equal(packed->forward_add(x, other), y));
-  CHECK_THROWS_WITH(packed->forward_add(x, other.narrow(0, 0, 39)),
-                    doctest::Contains("cannot take [39, 64]"));
-  CHECK_THROWS_WITH(packed->forward_add(x, other.to(at::kFloat)), doctest::Contains("in Float"));
+  CHECK_THROWS(packed->forward_add(x, other.narrow(0, 0, 39)));
   CHECK_THROWS_WITH(packed->forward(x.t()), doctest::Contains("128 inputs cannot take [128, 40]"));
   CHECK_THROWS_WITH(packed->forward(x.to(at::kFloat)), doctest::Contains("cannot take Float"));
+  CHECK_THROWS_WITH(TiledLinear(w, b.narrow(0, 0, 63)), doctest::Contains("bias of [63]"));
+  CHECK_THROWS_WITH(TiledLinear(w[0], {}), doctest::Contains("cannot take BFloat16 of [128]"));
+  CHECK_THROWS_WITH(TiledLinear(w, b.to(at::kFloat)), doctest::Contains("cannot take Float"));
+  const Limited limited(kernels::Instructions::no_tiles);
+  CHECK_THROWS_WITH(packed->forward(x), doctest::Contains("no tiles"));
+}
+
+TEST_CASE("packed linear: by whole tiles several threads give the bits of one") {
+  if (!TiledLinear::runs(at::kBFloat16)) return;
+  struct Threads {
+    explicit Threads(int count) : before(at::get_num_threads()) { at::set_num_threads(count); }
+    ~Threads() { at::set_num_threads(before); }
+    const int before;
+  };
+  const Tensor w = at::randn({1000, 192}).to(at::kBFloat16), x = at::randn({700, 192}).to(at::kBFloat16);
+  const auto packed = PackedLinear::make(w, {});
+  Tensor expected;
+  {
+    const Threads one(1);
+    expected = packed->forward(x);
+  }
+  const Threads four(4);
+  for (int i = 0; i < 20; ++i) REQUIRE(at::equal(packed->forward(x), expected));
+  // Callers beside each other, in a parallel region too.
+  std::vector<Tensor> results(12);
+  std::vector<std::thread> callers;
+  for (size_t t = 0; t < 4; ++t) callers.emplace_back([&, t] { results[t] = packed->forward(x); });
+  for (std::thread& caller : callers) caller.join();
+  at::parallel_for(4, 12, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) results[size_t(i)] = packed->forward(x);
+  });
+  for (const Tensor& result : results) CHECK(at::equal(result, expected));
 }
 
 TEST_CASE("packed linear: tiles are for bfloat16 on a processor that has them") {

@@ -78,7 +78,9 @@ DA3_AVX512_INLINE __m512 rough_power_of_two(__m512 x) {
 // GELU, the exact one: erfc by formula 7.1.26 of Abramowitz and Stegun, to 1.5e-7, so that small results keep
 // their digits.
 DA3_AVX512_INLINE __m512 gelu_of(__m512 x) {
-  const __m512 size = _mm512_abs_ps(x), half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
+  // Beyond 16 the tail is 0, for infinities too. Of a NaN both give their second operand.
+  const __m512 near = _mm512_max_ps(_mm512_set1_ps(-16.0f), _mm512_min_ps(_mm512_set1_ps(16.0f), x));
+  const __m512 size = _mm512_abs_ps(near), half = _mm512_mul_ps(near, _mm512_set1_ps(0.5f));
   const __m512 t =
       _mm512_div_ps(_mm512_set1_ps(1.0f),
                     _mm512_fmadd_ps(size, _mm512_set1_ps(0.3275911f * 0.70710678f), _mm512_set1_ps(1.0f)));
@@ -87,7 +89,7 @@ DA3_AVX512_INLINE __m512 gelu_of(__m512 x) {
   y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
   y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
   // erfc(|x| / sqrt(2)) = t y exp(-x^2 / 2)
-  const __m512 power = power_of_two(_mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_set1_ps(-1.44269504f)));
+  const __m512 power = power_of_two(_mm512_mul_ps(_mm512_mul_ps(half, near), _mm512_set1_ps(-1.44269504f)));
   const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(half, _mm512_mul_ps(t, y)), power);
   const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
   return _mm512_mask_mov_ps(_mm512_sub_ps(x, tail), negative, tail);

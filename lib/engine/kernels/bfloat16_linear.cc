@@ -12,13 +12,11 @@ namespace {
 
 constexpr int64_t kStep = 32;           // inputs multiplied by one instruction
 constexpr int64_t kTileRows = 16;       // of a register
-constexpr int64_t kTile = 16 * kStep;   // values of one
 constexpr int64_t kBlock = 32;          // rows and outputs computed together: two tiles by two
 constexpr int64_t kBandRows = 128;      // at most: packed, they stay in the second-level cache
 constexpr int64_t kPieceOutputs = 384;  // for which rows are packed, if there are many
 constexpr int64_t kSmallOutputs = 96;   // else
 constexpr int64_t kManyRows = 4 * kBandRows;
-constexpr size_t kMostKept = 1 << 20;  // bytes
 
 int64_t ceil_div(int64_t value, int64_t by) {
   return (value + by - 1) / by;
@@ -32,7 +30,7 @@ struct Bfloat16Linear::Cut {
 };
 
 Bfloat16Linear::Cut Bfloat16Linear::cut(int64_t rows) const {
-  // Bands of one size, about, so that threads get equal shares.
+  // As few bands as may be, of equal size but for the last one.
   const int64_t bands = std::max<int64_t>(1, ceil_div(rows, kBandRows));
   const int64_t band_rows = std::max(kBlock, ceil_div(ceil_div(rows, bands), kBlock) * kBlock);
   const int64_t outputs = std::min(columns_, rows < kManyRows ? kSmallOutputs : kPieceOutputs);
@@ -50,9 +48,8 @@ Bfloat16Linear::Bfloat16Linear(const uint16_t* weight, const float* bias, int64_
   for (int64_t first = 0; first < columns_; first += kTileRows)
     for (int64_t k = 0; k < steps_ * kStep; k += 2)
       for (int64_t n = first; n < first + kTileRows; ++n, to += 2) {
-        const uint16_t* const row = weight + n * in;
-        to[0] = n < out && k < in ? row[k] : uint16_t(0);
-        to[1] = n < out && k + 1 < in ? row[k + 1] : uint16_t(0);
+        to[0] = n < out && k < in ? weight[n * in + k] : uint16_t(0);
+        to[1] = n < out && k + 1 < in ? weight[n * in + k + 1] : uint16_t(0);
       }
 }
 
@@ -64,6 +61,9 @@ int64_t Bfloat16Linear::pieces(int64_t rows) const {
 #if defined(__x86_64__)
 
 namespace {
+
+constexpr int64_t kTile = kTileRows * kStep;  // values of a register
+constexpr size_t kMostKept = 1 << 20;         // bytes, by a thread
 
 AlignedBuffer<uint16_t>& workspace() {
   thread_local AlignedBuffer<uint16_t> it;
@@ -124,30 +124,26 @@ struct Finish {
   const float* bias;
   int64_t outputs;
   uint16_t* y;
-  const uint16_t* add;  // or null
-  int64_t stride;       // values, of both
+  int64_t stride;  // values
   bool gelu;
 };
 
-// 16 results of a row, which begins at `at`.
-DA3_AMX_INLINE __m512 finished(const Finish& f, const float* sums, int64_t at, int64_t n, __mmask16 there) {
-  __m512 v = _mm512_add_ps(_mm512_loadu_ps(sums + n), _mm512_loadu_ps(f.bias + n));
-  if (f.gelu) v = gelu_of(v);
-  if (f.add) v = _mm512_add_ps(v, load(f.add + at + n, there));
-  return v;
+DA3_AMX_INLINE __m512 finished(const Finish& f, const float* sums, int64_t n) {
+  const __m512 v = _mm512_add_ps(_mm512_loadu_ps(sums + n), _mm512_loadu_ps(f.bias + n));
+  return f.gelu ? gelu_of(v) : v;
 }
 
 DA3_AMX void finish(const Finish& f, int64_t rows, const float* sums) {
   const __mmask16 low = lanes(f.outputs), high = lanes(std::max<int64_t>(f.outputs - 16, 0));
   for (int64_t r = 0; r < rows; ++r, sums += kBlock) {
-    const int64_t at = r * f.stride;
-    const __m512 first = finished(f, sums, at, 0, low), second = finished(f, sums, at, 16, high);
+    uint16_t* const to = f.y + r * f.stride;
+    const __m512 first = finished(f, sums, 0), second = finished(f, sums, 16);
     if (f.outputs == kBlock) {
-      _mm512_storeu_si512(f.y + at, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+      _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
       continue;
     }
-    _mm256_mask_storeu_epi16(f.y + at, low, (__m256i)_mm512_cvtneps_pbh(first));
-    _mm256_mask_storeu_epi16(f.y + at + 16, high, (__m256i)_mm512_cvtneps_pbh(second));
+    _mm256_mask_storeu_epi16(to, low, (__m256i)_mm512_cvtneps_pbh(first));
+    if (high) _mm256_mask_storeu_epi16(to + 16, high, (__m256i)_mm512_cvtneps_pbh(second));
   }
 }
 
@@ -157,7 +153,7 @@ DA3_AMX void band(const uint16_t* x, int64_t rows, int64_t steps, const uint16_t
   alignas(64) float sums[kBlock * kBlock];
   const int64_t weights = kBlock * steps * kStep;  // of a block of outputs
   const int64_t down = ceil_div(rows, kBlock);
-  const int64_t lines = ceil_div(weights * 2 / 64, down * steps);
+  const int64_t lines = ceil_div(kBlock, down);  // so that all are asked for
   written();
   Finish f = first;
   for (int64_t b = 0; b < blocks; ++b, w += weights) {
@@ -167,7 +163,6 @@ DA3_AMX void band(const uint16_t* x, int64_t rows, int64_t steps, const uint16_t
     f.bias = first.bias + b * kBlock;
     for (int64_t m = 0; m < rows; m += kBlock) {
       f.y = first.y + m * f.stride + b * kBlock;
-      f.add = first.add ? first.add + m * f.stride + b * kBlock : nullptr;
       multiply(x + m * steps * kStep, w, steps, &asked, sums);
       finish(f, std::min(kBlock, rows - m), sums);
     }
@@ -196,8 +191,7 @@ void Bfloat16Linear::run(const Job& job, int64_t begin, int64_t end) const {
     const int64_t after = n + outputs < columns_ ? n + outputs : 0;
     const uint16_t* const weights = weights_.data();
     band(packed, rows, steps_, weights + n * steps_ * kStep, outputs / kBlock,
-         weights + after * steps_ * kStep,
-         {bias_.data() + n, out_ - n, job.y + at, job.add ? job.add + at : nullptr, out_, job.gelu});
+         weights + after * steps_ * kStep, {bias_.data() + n, out_ - n, job.y + at, out_, job.gelu});
   }
   if (memory.bytes() > kMostKept) memory.clear();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// y = x W^T + b in bfloat16 by whole tiles (AMX). Products are summed in float; bias, GELU and the sum with
-// what else there is come before the one rounding. Weights are laid out once. What a row gives does not
-// depend on the rows beside it. No LibTorch.
+// y = x W^T + b in bfloat16 by whole tiles (AMX). Products are summed in float; bias and GELU come before the
+// one rounding. Weights are laid out once. What a row gives does not depend on the rows beside it. No
+// LibTorch.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +19,8 @@ class Bfloat16Linear {
   struct Job {
     const uint16_t* x;  // [rows][in]
     int64_t rows;
-    uint16_t* y;                    // [rows][out]; not x
-    bool gelu = false;              // y = gelu(x W^T + b), the exact one, by the error function
-    const uint16_t* add = nullptr;  // [rows][out], added at the end; may be y
+    uint16_t* y;        // [rows][out]; not x
+    bool gelu = false;  // y = gelu(x W^T + b), the exact one, by the error function
   };
 
   // Whether this processor can run it: has_amx().
@@ -34,9 +33,10 @@ class Bfloat16Linear {
   int64_t out() const { return out_; }
 
   // Work is divided into pieces of some rows and some outputs; pieces() of them cover `rows` rows. Each may
-  // be computed on another thread.
+  // be computed on another thread: what is const is safe there.
   int64_t pieces(int64_t rows) const;
-  // Computes the pieces begin <= p < end. Throws std::logic_error where it is not available.
+  // Computes the pieces begin <= p < end, where 0 <= begin and end <= pieces(job.rows). Throws
+  // std::logic_error where it is not available, and std::bad_alloc.
   void run(const Job& job, int64_t begin, int64_t end) const;
   // Bytes for packed rows that the calling thread keeps for its next call.
   static size_t kept();

@@ -10,9 +10,10 @@ namespace da3 {
 
 class TiledLinear final : public PackedLinear {
  public:
-  // Whether this processor runs layers of this type.
+  // Whether this processor runs layers of this type; must hold for as long as one is used.
   static bool runs(at::ScalarType type);
-  // weight [out, in] and bias [out] (or undefined), bfloat16 on the CPU; copied.
+  // weight [out, in] and bias [out] (or undefined), bfloat16 on the CPU; copied. Throws c10::Error for
+  // others, as forward() does for what is not bfloat16 on the CPU or has another width.
   TiledLinear(const at::Tensor& weight, const at::Tensor& bias);
 
   at::Tensor forward(const at::Tensor& x) const override;
@@ -20,7 +21,7 @@ class TiledLinear final : public PackedLinear {
   at::Tensor forward_add(const at::Tensor& x, const at::Tensor& other) const override;
 
  private:
-  at::Tensor run(const at::Tensor& x, const at::Tensor& add, bool gelu) const;
+  at::Tensor run(const at::Tensor& x, bool gelu) const;
   kernels::Bfloat16Linear layer_;
 };
 
