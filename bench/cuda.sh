@@ -188,11 +188,11 @@ measure() {  # name of the table, then the words after da3-bench
 ((${#missing[@]} == 0)) || printf '%s\n' "${missing[@]}" >"$out/left-out.txt"
 measure ceiling ceiling --seconds 5
 # What the targets are about comes first.
-measure large model --model synthetic:da3-large --size 504x504 --batch 1,16 --runs 20 --seconds 15
+measure large model --model synthetic:da3-large --size 504x504 --batch 1,16 --precision fp32,bf16,fp16,fp8 --runs 20 --seconds 15
 measure largemax model --model synthetic:da3-large --size 504x504 --batch 1,16 --mode max --runs 20 --seconds 15
 measure small model --model synthetic:da3-small --size 504x280 --batch 1,32,64 --runs 20 --seconds 10
 measure smallmax model --model synthetic:da3-small --size 504x280 --batch 1,32,64 --mode max --runs 20 --seconds 10
-measure scores model --model da3-demo --size 196x154 --batch 1 --views 1 --precision fp32,tf32,bf16,fp16 --scenes 56 --runs 10 \
+measure scores model --model da3-demo --size 196x154 --batch 1 --views 1 --precision fp32,tf32,bf16,fp16,fp8 --scenes 56 --runs 10 \
   --seconds 5
 if [[ -n $upstream ]]; then
   peers=(--precision "fp32,bf16" --upstream "$upstream" --python "$python"

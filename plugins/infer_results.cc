@@ -172,6 +172,8 @@ const char* precision_name(Da3Precision precision) {
       return "bf16";
     case DA3_PRECISION_INT8:
       return "int8";
+    case DA3_PRECISION_FP8:
+      return "fp8";
     default:
       return "";
   }

@@ -35,6 +35,7 @@ GType gst_da3_precision_get_type(void) {
       {DA3_PRECISION_FP16, "16-bit floating point in the backbone", "fp16"},
       {DA3_PRECISION_BF16, "bfloat16 in the backbone", "bf16"},
       {DA3_PRECISION_INT8, "8-bit linear layers in the backbone, on the CPU", "int8"},
+      {DA3_PRECISION_FP8, "Linear layers in 8-bit floats in the backbone, on CUDA", "fp8"},
       {0, nullptr, nullptr}};
   return register_once(&once, "GstDa3Precision", values);
 }

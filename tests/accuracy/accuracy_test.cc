@@ -297,6 +297,10 @@ TEST_CASE("accuracy: the checkpoint in int8") {
   check_precision("int8", DA3_PRECISION_INT8, kInt8);
 }
 
+TEST_CASE("accuracy: the checkpoint in fp8") {
+  check_precision("fp8", DA3_PRECISION_FP8, kFp8);
+}
+
 TEST_CASE("accuracy: the checkpoint in tf32") {
   check_precision("tf32", DA3_PRECISION_FP32, kTf32, DA3_PERFORMANCE_MAX);
 }
@@ -311,8 +315,10 @@ int main(int argc, char** argv) {
     context.addFilter("test-case-exclude", "*the checkpoint*");
     return context.run();
   }
-  const std::pair<Da3Precision, const char*> precisions[] = {
-      {DA3_PRECISION_BF16, "*in bf16"}, {DA3_PRECISION_FP16, "*in fp16"}, {DA3_PRECISION_INT8, "*in int8"}};
+  const std::pair<Da3Precision, const char*> precisions[] = {{DA3_PRECISION_BF16, "*in bf16"},
+                                                             {DA3_PRECISION_FP16, "*in fp16"},
+                                                             {DA3_PRECISION_INT8, "*in int8"},
+                                                             {DA3_PRECISION_FP8, "*in fp8"}};
   for (const auto& [precision, tests] : precisions) {
     try {
       open_shipped(precision);

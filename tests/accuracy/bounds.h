@@ -43,6 +43,7 @@ constexpr Nearness kTf32 = {0.004, 0.002, 0.2};
 constexpr Nearness kBf16 = {0.004, 0.002, 0.2};
 constexpr Nearness kFp16 = {0.004, 0.002, 0.2};
 constexpr Nearness kInt8 = {0.012, 0.003, 0.6};
+constexpr Nearness kFp8 = {0.02, 0.005, 1.2};
 // Through da3infer and da3score, frames of a walk in groups of four: steps so small that directions are
 // loose.
 constexpr double kAbsRelWalk = 0.23;

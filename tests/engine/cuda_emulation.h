@@ -128,13 +128,17 @@ inline void start_emulated(cuda::Kernel kernel, cuda::Element element, cuda::Gri
                            const void* arguments) {
   using Sums = void (*)(cuda::AddNormArguments);
   using Heads = void (*)(cuda::NormRopeArguments);
+  using EightBits = void (*)(cuda::QuantiseArguments);
   constexpr Sums kSums[] = {da3_add_norm_float32, da3_add_norm_bfloat16, da3_add_norm_float16};
   constexpr Heads kHeads[] = {da3_norm_rope_float32, da3_norm_rope_bfloat16, da3_norm_rope_float16};
+  constexpr EightBits kEightBits[] = {da3_quantise_float32, da3_quantise_bfloat16, da3_quantise_float16};
   run_blocks(grid, [&] {
     if (kernel == cuda::Kernel::add_norm)
       kSums[size_t(element)](*static_cast<const cuda::AddNormArguments*>(arguments));
-    else
+    else if (kernel == cuda::Kernel::norm_rope)
       kHeads[size_t(element)](*static_cast<const cuda::NormRopeArguments*>(arguments));
+    else
+      kEightBits[size_t(element)](*static_cast<const cuda::QuantiseArguments*>(arguments));
   });
 }
 

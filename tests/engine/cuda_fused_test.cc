@@ -15,6 +15,7 @@
 #include "engine/cuda/driver.h"
 #include "engine/cuda/fused.h"
 #include "engine/network/block.h"
+#include "engine/network/fp8_layer.h"
 
 using namespace da3;
 using at::Tensor;
@@ -149,6 +150,68 @@ TEST_CASE("cuda kernels: a trial finds what is wrong") {
     start_emulated(kernel, element, grid, arguments);
   };
   CHECK(cuda::self_check(other, at::kCPU, at::kBFloat16).find("queries and keys") != std::string::npos);
+}
+
+TEST_CASE("cuda kernels: a trial finds rows in 8 bits that are wrong") {
+  for (const bool scales : {false, true}) {
+    const auto off = [&](cuda::Kernel kernel, cuda::Element element, cuda::Grid grid, const void* arguments) {
+      start_emulated(kernel, element, grid, arguments);
+      if (kernel != cuda::Kernel::quantise) return;
+      const auto& a = *static_cast<const cuda::QuantiseArguments*>(arguments);
+      if (scales)
+        a.scale[2] *= 1.01f;
+      else
+        a.to[5] ^= 0x08;  // another exponent
+    };
+    CHECK(cuda::self_check(off, at::kCPU, at::kBFloat16).find("rows of 64 values") != std::string::npos);
+  }
+}
+
+TEST_CASE("cuda kernels: rows of tensors in 8 bits") {
+  for (const at::ScalarType type : kTypes) {
+    at::manual_seed(55);
+    const Tensor x = at::randn({5, 64}).to(type);
+    REQUIRE(cuda::refusal(cuda::QuantiseJob{x}) == "");
+    const cuda::EightBitRows out = cuda::quantise_rows_by(start_emulated, {x});
+    CHECK((out.values.scalar_type() == at::kByte && out.values.sizes() == x.sizes()));
+    CHECK((out.scale.sizes() == at::IntArrayRef({5, 1})));
+    const Tensor largest = std::get<0>(x.to(at::kFloat).abs().max(1, true));
+    CHECK(at::allclose(out.scale, largest / 448, 1e-6, 0));
+    CHECK(at::equal(out.values.bitwise_and(0x7f).eq(0x7e).any(1), at::ones({5}, at::kBool)));
+  }
+  const auto refuses = [](const Tensor& x) { return cuda::refusal(cuda::QuantiseJob{x}) != ""; };
+  const Tensor x = at::randn({6, 64});
+  CHECK(refuses(Tensor()));
+  CHECK(refuses(x[0]));
+  CHECK(refuses(x.t()));
+  CHECK(refuses(x.to(at::kDouble)));
+  CHECK(refuses(x.narrow(0, 0, 0)));
+  CHECK(refuses(at::randn({2, 66})));
+  CHECK(refuses(at::randn({2, 4100})));
+  CHECK(refuses(at::randn({1 + 64}).narrow(0, 1, 64).view({1, 64})));
+  CHECK(refuses(x.clone().set_requires_grad(true)));
+  CHECK_FALSE(cuda::quantise_rows({x}).has_value());  // of the CPU
+  CHECK_FALSE(cuda::quantise_rows({}).has_value());
+}
+
+TEST_CASE("cuda kernels: a layer in 8-bit floats gives the same bits with them and without") {
+  if (!Fp8Layer::refusal(at::kCPU).empty()) return;
+  at::manual_seed(56);
+  const Tensor w = at::randn({48, 64}), b = at::randn({48}), x = at::randn({2, 9, 64}).to(at::kBFloat16) * 3;
+  x[0][3].fill_(0);
+  x[1][2][7] = std::numeric_limits<float>::infinity();
+  const Fp8Layer layer(w, b, at::kBFloat16);
+  const Tensor plain = layer.forward(x);
+  int count = 0;
+  const cuda::ServesCpu serves(
+      [&](cuda::Kernel kernel, cuda::Element element, cuda::Grid grid, const void* a) {
+        count += kernel == cuda::Kernel::quantise;
+        start_emulated(kernel, element, grid, a);
+      });
+  CHECK(at::equal(layer.forward(x).nan_to_num(-1), plain.nan_to_num(-1)));
+  CHECK(count == 1);
+  CHECK(at::equal(Fp8Layer(w, b, at::kBFloat16).forward(x).nan_to_num(-1), plain.nan_to_num(-1)));
+  CHECK(count == 3);
 }
 
 TEST_CASE("cuda kernels: what cannot be started is no result") {

@@ -229,6 +229,126 @@ TEST_SUITE("cuda: sums and norms") {
   }
 }
 
+namespace {
+
+// What e4m3 with these bits is, by the definition of the format; 0x7f and 0xff are not numbers.
+double from_e4m3(unsigned bits) {
+  const int exponent = int(bits >> 3 & 15), fraction = int(bits & 7);
+  const double size = exponent ? std::ldexp(8 + fraction, exponent - 10) : std::ldexp(fraction, -9);
+  return (bits & 0x7f) == 0x7f ? kNan : bits & 0x80 ? -size : size;
+}
+
+// Rows in 8 bits, with guards behind them.
+struct EightBits {
+  Element element;
+  size_t rows, width;
+  Values x;
+  std::vector<unsigned char> bits;
+  std::vector<float> scale;
+
+  EightBits(Element e, size_t r, size_t w, double spread = 1)
+      : element(e), rows(r), width(w), x(Values::random(e, r * w, 21, 0, spread)) {}
+
+  void run() {
+    bits.assign((rows + 1) * width, 0x55);
+    scale.assign(rows + 1, -7);
+    QuantiseArguments a{};
+    a.x = x.data();
+    a.to = bits.data();
+    a.scale = scale.data();
+    a.width = int(width);
+    start_emulated(Kernel::quantise, element, grid_of_rows(int64_t(rows), int64_t(width)), &a);
+    CHECK(scale[rows] == -7);
+    CHECK(std::count(bits.begin() + std::ptrdiff_t(rows * width), bits.end(), 0x55) == std::ptrdiff_t(width));
+  }
+
+  // Values that are not the nearest there is, for their row's scale.
+  size_t wrong() const {
+    size_t out = 0;
+    for (size_t r = 0; r < rows; ++r) {
+      double largest = 0;
+      for (size_t c = 0; c < width; ++c) largest = std::max(largest, std::fabs(x[r * width + c]));
+      out += std::fabs(scale[r] - largest / 448) > 1e-6 * largest / 448;
+      for (size_t c = 0; c < width; ++c) {
+        const double wish = x[r * width + c] / scale[r];
+        double nearest = INFINITY;
+        for (unsigned code = 0; code < 256; ++code)
+          if ((code & 0x7f) != 0x7f) nearest = std::min(nearest, std::fabs(from_e4m3(code) - wish));
+        out += !(std::fabs(from_e4m3(bits[r * width + c]) - wish) <= nearest + 1e-6 * std::fabs(wish));
+      }
+    }
+    return out;
+  }
+};
+
+}  // namespace
+
+TEST_SUITE("cuda: rows in 8 bits") {
+  TEST_CASE("each value is the nearest, in every type and for widths that leave threads without work") {
+    for (const Element element : kAll)
+      for (const size_t width : {4, 64, 132, 1028, 4096}) {
+        CAPTURE(int(element));
+        CAPTURE(width);
+        EightBits rows(element, 3, width, 5);
+        for (size_t c = 0; c < width; ++c) rows.x.set(width + c, float(rows.x[width + c] / 512));
+        rows.run();
+        CHECK(rows.wrong() == 0);
+      }
+  }
+
+  TEST_CASE("what 8 bits hold is held exactly, and what lies between goes to the even one") {
+    EightBits exact(Element::float32, 1, 256);
+    for (unsigned code = 0; code < 256; ++code)
+      exact.x.set(code, (code & 0x7f) == 0x7f ? 0.0f : float(from_e4m3(code)));
+    exact.run();
+    CHECK(exact.scale[0] == 1);
+    for (unsigned code = 0; code < 256; ++code)
+      if ((code & 0x7f) != 0x7f) CHECK(exact.bits[code] == code);
+    EightBits between(Element::float32, 1, 128);
+    for (unsigned code = 0; code < 126; ++code)
+      between.x.set(code, float((from_e4m3(code) + from_e4m3(code + 1)) / 2));
+    between.x.set(126, 448);
+    between.x.set(127, -448);
+    between.run();
+    CHECK(between.scale[0] == 1);
+    for (unsigned code = 0; code < 126; ++code) CHECK(between.bits[code] == code + code % 2);
+    CHECK(between.bits[126] == 0x7e);
+    CHECK(between.bits[127] == 0xfe);
+  }
+
+  TEST_CASE("a row of zeros, and of values too small for a scale, is zeros") {
+    for (const float value : {0.0f, -0.0f, 1e-40f}) {
+      EightBits rows(Element::float32, 1, 64);
+      for (size_t c = 0; c < 64; ++c) rows.x.set(c, value);
+      rows.run();
+      CHECK(rows.scale[0] == 1);
+      CHECK(std::all_of(rows.bits.begin(), rows.bits.begin() + 64, [](int b) { return (b & 0x7f) == 0; }));
+    }
+  }
+
+  TEST_CASE("what is not finite makes the scale of its row not a number, and of no other") {
+    for (const Element element : kAll)
+      for (const float bad : {kNan, -kNan, kInf, -kInf}) {
+        EightBits rows(element, 3, 132);
+        rows.x.set(132 + 131, bad);
+        rows.run();
+        for (size_t r = 0; r < 3; ++r) CHECK(std::isnan(rows.scale[r]) == (r == 1));
+        for (size_t c = 0; c < 132; ++c) CHECK(rows.bits[132 + c] == 0);
+        CHECK(rows.wrong() > 0);
+      }
+  }
+
+  TEST_CASE("the greatest values of a type keep their place") {
+    for (const Element element : kAll) {
+      EightBits rows(element, 1, 64);
+      const float most = element == Element::float16 ? 65504.0f : 3.38e38f;
+      for (size_t c = 0; c < 64; ++c) rows.x.set(c, c % 2 ? most : -most);
+      rows.run();
+      for (size_t c = 0; c < 64; ++c) CHECK(rows.bits[c] == (c % 2 ? 0x7e : 0xfe));
+    }
+  }
+}
+
 TEST_SUITE("cuda: types of 16 bits") {
   TEST_CASE("bfloat16 is rounded to nearest even, and not a number stays so") {
     const std::pair<unsigned, unsigned> cases[] = {

@@ -160,6 +160,9 @@ TEST_SUITE("open") {
     CHECK(r.code == DA3_ERROR_UNSUPPORTED);
     CHECK(r.says("fp16"));
     CHECK(r.says("bf16"));
+    const Refusal eight = open_refusal(Models::any_view(), "cpu", DA3_PRECISION_FP8);
+    CHECK(eight.code == DA3_ERROR_UNSUPPORTED);
+    CHECK(eight.says("precision=fp8 is for CUDA only. Use precision=int8"));
     CHECK(open(Models::any_view(), 0, DA3_PRECISION_BF16)->info().precision == DA3_PRECISION_BF16);
     CHECK(open(Models::any_view(), 0, DA3_PRECISION_INT8)->info().precision == DA3_PRECISION_INT8);
     CHECK(open(Models::any_view(), 0)->info().process_res == 504);

@@ -520,14 +520,15 @@ TEST_SUITE("outputs") {
       SyntheticWeights weights(0, {}, 1);
       return run(*make_network(tiny_config(description), weights, placement), image).depth;
     };
-    Placement half, eight;
-    half.compute = at::kBFloat16;
-    eight.int8 = true;
+    Placement half, eight, floats;
+    half.compute = floats.compute = at::kBFloat16;
+    eight.int8 = floats.fp8 = true;
     const Tensor exact = depth_in({});
     with_every_instruction_set([&] {
       CHECK(distance(depth_in({}), exact) < 1e-4);
       CHECK(rms_distance(depth_in(half), exact) < 0.03);
       CHECK(rms_distance(depth_in(eight), exact) < 0.05);
+      if (Fp8Layer::refusal(at::kCPU).empty()) CHECK(rms_distance(depth_in(floats), exact) < 0.1);
     });
   }
 

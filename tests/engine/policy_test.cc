@@ -31,6 +31,7 @@ DeviceTraits cuda(int capability) {
   d.capability = capability;
   d.native_fp16 = capability >= 70;
   d.native_bf16 = capability >= 80;
+  d.native_fp8 = capability >= 89;
   d.attention = kEverything;
   return d;
 }
@@ -86,6 +87,7 @@ TEST_CASE("policy: auto never chooses what loses accuracy by design, nor fp16 on
   d.native_int8 = d.native_fp16 = true;
   for (const Da3PerformanceMode mode : kModes) {
     CHECK_FALSE(has(make_policy(mode, d).precisions, DA3_PRECISION_INT8));
+    CHECK_FALSE(has(make_policy(mode, cuda(90)).precisions, DA3_PRECISION_FP8));
     CHECK_FALSE(has(make_policy(mode, d).precisions, DA3_PRECISION_FP16));
     // Whoever is equally fast and more accurate comes first.
     CHECK(make_policy(mode, d).precisions.front() == DA3_PRECISION_FP32);
@@ -94,8 +96,8 @@ TEST_CASE("policy: auto never chooses what loses accuracy by design, nor fp16 on
 
 TEST_CASE("policy: what 8-bit layers leave to others is in bf16 only where that is native") {
   for (const Da3PerformanceMode mode : kModes) {
-    CHECK(make_policy(mode, cpu(true)).beside_int8 == DA3_PRECISION_BF16);
-    CHECK(make_policy(mode, cpu(false)).beside_int8 == DA3_PRECISION_FP32);
+    CHECK(make_policy(mode, cpu(true)).beside_8_bits == DA3_PRECISION_BF16);
+    CHECK(make_policy(mode, cpu(false)).beside_8_bits == DA3_PRECISION_FP32);
   }
 }
 
@@ -225,6 +227,9 @@ TEST_CASE("policy: what a device cannot do is refused with what it can") {
   CHECK(refusal(DA3_PRECISION_FP16, cpu(true)).find("bf16") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_INT8, cuda(90)).find("CPU") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_INT8, mps()).find("CPU") != std::string::npos);
+  CHECK(refusal(DA3_PRECISION_FP8, cpu(true)).find("CUDA only. Use precision=int8") != std::string::npos);
+  CHECK(refusal(DA3_PRECISION_FP8, mps()).find("CUDA only. Use precision=fp16") != std::string::npos);
+  CHECK(refusal(DA3_PRECISION_FP8, cuda(80)).find("8.9") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_BF16, mps()).find("fp16") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_BF16, cuda(75)).find("8.0") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_FP16, cuda(61)).find("7.0") != std::string::npos);
@@ -236,6 +241,7 @@ TEST_CASE("policy: what a device cannot do is refused with what it can") {
 TEST_CASE("policy: what a device can do is not refused") {
   CHECK(refusal(DA3_PRECISION_BF16, cpu(false)).empty());  // emulated, but correct: an explicit wish
   CHECK(refusal(DA3_PRECISION_INT8, cpu(true)).empty());
+  CHECK(refusal(DA3_PRECISION_FP8, cuda(89)).empty());
   CHECK(refusal(DA3_PRECISION_FP16, mps()).empty());
   CHECK(refusal(DA3_PRECISION_BF16, cuda(80)).empty());
   CHECK(refusal(DA3_ATTENTION_FLASH, cuda(80)).empty());

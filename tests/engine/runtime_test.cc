@@ -278,6 +278,7 @@ TEST_SUITE("size of the weights") {
     const auto projections = uint64_t(b.depth * b.width * b.width);
     CHECK(bytes(DA3_PRECISION_INT8, DA3_PRECISION_BF16) ==
           matrices + projections + 2 * (parameters - matrices));
+    CHECK(bytes(DA3_PRECISION_FP8, DA3_PRECISION_BF16) == bytes(DA3_PRECISION_INT8, DA3_PRECISION_BF16));
     CHECK_FALSE(projection_in_8_bits(at::kBFloat16));
     CHECK(projection_in_8_bits(at::kFloat));
   }

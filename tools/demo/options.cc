@@ -40,10 +40,10 @@ std::string word_of(const char* option, const char* text) {
 }
 
 std::string precision_of(const char* text) {
-  for (const char* known : {"auto", "fp32", "fp16", "bf16", "int8"}) {
+  for (const char* known : {"auto", "fp32", "fp16", "bf16", "int8", "fp8"}) {
     if (std::strcmp(text, known) == 0) return text;
   }
-  throw UsageError("--precision is auto, fp32, fp16, bf16 or int8, not \"" + std::string(text) + "\"");
+  throw UsageError("--precision is auto, fp32, fp16, bf16, int8 or fp8, not \"" + std::string(text) + "\"");
 }
 
 void take_option(int option, Options& options, Given& given) {
@@ -106,7 +106,7 @@ Computes depth and camera poses of a video, an image or a folder of images.
   --model M         a .safetensors file, a folder with config.json, the id of a Hugging Face repository in the local
                     cache, or synthetic:NAME, which is not trained (default: da3-demo, the small one that ships)
   --device D        auto, cpu, cuda, cuda:N or mps (default: auto)
-  --precision P     auto, fp32, fp16, bf16 or int8 (default: auto)
+  --precision P     auto, fp32, fp16, bf16, int8 or fp8 (default: auto)
   --process-res N   longest side of the picture that the network sees [px] (default: 504, of da3-demo 196)
   --views N         frames that are inferred together and share one world (default: 1, each frame on its own;
                     with --render 4)

@@ -66,7 +66,8 @@ typedef enum {
   DA3_PRECISION_FP32,
   DA3_PRECISION_FP16,
   DA3_PRECISION_BF16,
-  DA3_PRECISION_INT8 /* 8-bit linear layers in the backbone (a scale a channel and a token), the rest bf16 where native, else fp32; CPU */
+  DA3_PRECISION_INT8, /* 8-bit linear layers in the backbone (a scale a channel and a token), the rest bf16 where native, else fp32; CPU */
+  DA3_PRECISION_FP8   /* the same in 8-bit floats (e4m3), the rest bf16; CUDA */
 } Da3Precision;
 
 /* How attention is computed: the same up to rounding. */

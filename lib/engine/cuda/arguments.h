@@ -8,7 +8,8 @@
 namespace da3::cuda {
 
 constexpr int kWarp = 32;
-// Threads of a block at most. A row of add_norm lies in their registers, kQuads times four values each.
+// Threads of a block at most. A row of add_norm or quantise lies in their registers, kQuads times four values
+// each.
 constexpr int kThreads = 256;
 constexpr int kQuads = 4;
 // Of norm_rope: values of a head, and the threads that share them.
@@ -47,8 +48,19 @@ struct NormRopeArguments {
   float eps;
 };
 
+// Rows in 8-bit floats (e4m3: no infinities, at most 448), each with a scale of its own: x ~ scale * to,
+// where scale is the largest magnitude of the row over 448. A row with a value that is not finite gets a NaN
+// for a scale, a row of zeros 1. Aligned as above; `to` is a multiple of 4.
+struct QuantiseArguments {
+  const void* x;      // T [rows][width]
+  unsigned char* to;  // [rows][width]
+  float* scale;       // [rows]
+  int width;          // a multiple of 4, at most 4 * kQuads * kThreads
+};
+
 // Both compilers must agree.
-static_assert(sizeof(AddNormArguments) == 64 && sizeof(NormRopeArguments) == 88);
+static_assert(sizeof(AddNormArguments) == 64 && sizeof(NormRopeArguments) == 88 &&
+              sizeof(QuantiseArguments) == 32);
 
 }  // namespace da3::cuda
 

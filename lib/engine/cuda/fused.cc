@@ -101,6 +101,16 @@ std::string refusal(const HeadsJob& job) {
   return "";
 }
 
+std::string refusal(const QuantiseJob& job) {
+  const Tensor& x = job.x;
+  if (!x.defined() || !element_of(x.scalar_type()) || x.dim() != 2 || !x.is_contiguous() || !is_aligned(x))
+    return "x must be dense [rows, width] in float32, bfloat16 or float16";
+  if (x.numel() == 0 || x.size(1) % 4 != 0 || x.size(1) > kMaxWidth || x.size(0) > INT_MAX)
+    return "the width must be a multiple of 4 up to " + std::to_string(kMaxWidth) + ", with at least one row";
+  if (wants_gradients({&x})) return "gradients are wanted";
+  return "";
+}
+
 SumAndNorm add_norm_by(const Start& start, const AddNormJob& job) {
   const int64_t width = job.x.size(-1);
   SumAndNorm out;
@@ -143,6 +153,19 @@ Tensor take_heads_by(const Start& start, const HeadsJob& job) {
   arguments.sine = floats_of(job.sine);
   arguments.positions = job.cosine.defined() ? unsigned(job.cosine.size(0)) : 1;
   start(Kernel::norm_rope, *element_of(x.scalar_type()), grid_of_heads(count), &arguments);
+  return out;
+}
+
+EightBitRows quantise_rows_by(const Start& start, const QuantiseJob& job) {
+  const Tensor& x = job.x;
+  const EightBitRows out{at::empty(x.sizes(), x.options().dtype(at::kByte)),
+                         at::empty({x.size(0), 1}, x.options().dtype(at::kFloat))};
+  QuantiseArguments arguments{};
+  arguments.x = x.data_ptr();
+  arguments.to = static_cast<unsigned char*>(out.values.data_ptr());
+  arguments.scale = static_cast<float*>(out.scale.data_ptr());
+  arguments.width = int(x.size(1));
+  start(Kernel::quantise, *element_of(x.scalar_type()), grid_of_rows(x.size(0), x.size(1)), &arguments);
   return out;
 }
 
@@ -219,12 +242,37 @@ bool check_take_heads(const Start& start, at::Device device, at::ScalarType type
   return agree(take_heads_by(start, job), normed, type);
 }
 
+// What e4m3 with these bits is: a sign, 4 bits of exponent and 3 of fraction. No LibTorch that knows the type
+// is needed.
+Tensor from_e4m3(const Tensor& bits) {
+  const Tensor all = bits.to(at::kInt), size = all.bitwise_and(0x7f);
+  const Tensor exponent = size.div(8, "floor"), fraction = size.remainder(8).to(at::kDouble);
+  const Tensor normal = (fraction / 8 + 1) * at::pow(2.0, exponent.to(at::kDouble) - 7);
+  const Tensor value = at::where(exponent > 0, normal, fraction / 512);
+  return at::where(all > 0x7f, -value, value);
+}
+
+bool check_quantise(const Start& start, at::Device device, at::ScalarType type, int64_t width) {
+  QuantiseJob job;
+  job.x = made_up({3, width}, 0.37, device).to(type);
+  job.x.select(0, 1).mul_(1.0 / 64);
+  const EightBitRows out = quantise_rows_by(start, job);
+  const Tensor x = job.x.to(at::kDouble), largest = std::get<0>(x.abs().max(1, /*keepdim=*/true));
+  if (!agree(out.scale, largest / 448, at::kFloat)) return false;
+  // Half a step of three bits, or of the smallest values.
+  const Tensor wrong = (from_e4m3(out.values) * out.scale.to(at::kDouble) - x).abs();
+  return wrong.le(x.abs() / 15.9 + largest / 448 / 1000).all().item<bool>();
+}
+
 }  // namespace
 
 std::string self_check(const Start& start, at::Device device, at::ScalarType type) {
   for (const int64_t width : {int64_t(64), int64_t(1536), kMaxWidth})
     if (!check_add_norm(start, device, type, width))
       return "sums and norms of width " + std::to_string(width) + " differ from LibTorch's";
+  for (const int64_t width : {int64_t(64), kMaxWidth})
+    if (!check_quantise(start, device, type, width))
+      return "rows of " + std::to_string(width) + " values in 8 bits are not what they were";
   if (!check_take_heads(start, device, type)) return "queries and keys differ from LibTorch's";
   return "";
 }
@@ -378,6 +426,10 @@ bool has_fused(at::Device device, at::ScalarType type, std::string* why_not) {
 
 std::optional<SumAndNorm> add_norm(const AddNormJob& job) {
   return run(job, job.type, add_norm_by);
+}
+
+std::optional<EightBitRows> quantise_rows(const QuantiseJob& job) {
+  return run(job, job.x.defined() ? job.x.scalar_type() : at::kFloat, quantise_rows_by);
 }
 
 std::optional<Tensor> take_heads(const HeadsJob& job) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Kernels of our own for CUDA tensors where LibTorch takes several operators: residual sums with the layer
-// norm that follows, and queries and keys. Computed in float, rounded once. They know no gradients.
+// norm that follows, queries and keys, and rows in 8-bit floats. Computed in float, rounded once. They know
+// no gradients.
 //
 // They are there only where everything goes well: NVRTC compiles them, the driver loads them, and what they
 // give for a small input is what LibTorch's operators give. Else the caller takes the operators, as with
@@ -51,6 +52,16 @@ struct HeadsJob {
   Tensor cosine, sine;  // or both undefined: no rotation
 };
 
+// Rows in e4m3 with a scale each: x ~ scale * values. See QuantiseArguments.
+struct QuantiseJob {
+  Tensor x;  // float32, bfloat16 or float16 [rows, width], dense; width a multiple of 4, at most 4096
+};
+
+struct EightBitRows {
+  Tensor values;  // uint8, the bits of e4m3; like x
+  Tensor scale;   // float32 [rows, 1]
+};
+
 // Whether the kernels are there for this type on this device. The first call for them compiles and tries
 // them; it waits for the device, so it is put off (false, and nothing remembered) while the current stream
 // is recorded for a graph. A failure is remembered and not tried again. Never throws; `why_not` gets one
@@ -61,21 +72,24 @@ bool has_fused(at::Device device, at::ScalarType type, std::string* why_not = nu
 // remembers. Throw c10::Error as LibTorch's operators do when memory is short.
 std::optional<SumAndNorm> add_norm(const AddNormJob& job);
 std::optional<Tensor> take_heads(const HeadsJob& job);  // [batch, heads, tokens, 64] in the type of x
+std::optional<EightBitRows> quantise_rows(const QuantiseJob& job);
 
-// Whether add_norm() and take_heads() may do something for tensors of this device: it is one of CUDA.
+// Whether these functions may do something for tensors of this device: it is one of CUDA.
 bool serves(at::Device device);
 
 // Why the kernels cannot do this, whatever the device; empty: they can.
 std::string refusal(const AddNormJob& job);
 std::string refusal(const HeadsJob& job);
+std::string refusal(const QuantiseJob& job);
 
 // What is below is for the functions above and for tests, which run the kernels on the CPU.
 
-// Starts a kernel: with AddNormArguments or NormRopeArguments.
+// Starts a kernel: with AddNormArguments, NormRopeArguments or QuantiseArguments.
 using Start = std::function<void(Kernel kernel, Element element, Grid grid, const void* arguments)>;
 // A job without a refusal.
 SumAndNorm add_norm_by(const Start& start, const AddNormJob& job);
 Tensor take_heads_by(const Start& start, const HeadsJob& job);
+EightBitRows quantise_rows_by(const Start& start, const QuantiseJob& job);
 // Compares the kernels with LibTorch's operators. What differs, or empty. Throws what `start` throws.
 std::string self_check(const Start& start, at::Device device, at::ScalarType type);
 // While it lives, `start` serves the tensors of the CPU. One at a time, and none while others compute.

@@ -10,13 +10,14 @@
 
 namespace da3::cuda {
 
-enum class Kernel { add_norm, norm_rope };
+enum class Kernel { add_norm, norm_rope, quantise };
 enum class Element { float32, bfloat16, float16 };
 
 constexpr size_t kElements = 3;
-inline constexpr std::array kKernelNames = {"da3_add_norm_float32",   "da3_add_norm_bfloat16",
-                                            "da3_add_norm_float16",   "da3_norm_rope_float32",
-                                            "da3_norm_rope_bfloat16", "da3_norm_rope_float16"};
+inline constexpr std::array kKernelNames = {
+    "da3_add_norm_float32",  "da3_add_norm_bfloat16",  "da3_add_norm_float16",
+    "da3_norm_rope_float32", "da3_norm_rope_bfloat16", "da3_norm_rope_float16",
+    "da3_quantise_float32",  "da3_quantise_bfloat16",  "da3_quantise_float16"};
 
 // Place in kKernelNames.
 constexpr size_t index_of(Kernel kernel, Element element) {

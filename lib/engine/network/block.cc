@@ -124,7 +124,7 @@ Block::Block(const Scope& s, const BlockShape& shape)
       norm1_(s / "norm1", shape.width, shape.norm_eps),
       norm2_(s / "norm2", shape.width, shape.norm_eps),
       qkv_(s / "attn" / "qkv", shape.width, 3 * shape.width),
-      proj_((projection_in_8_bits(s.placement().compute) ? s : s.without_int8()) / "attn" / "proj",
+      proj_((projection_in_8_bits(s.placement().compute) ? s : s.without_8_bits()) / "attn" / "proj",
             shape.width, shape.width, (s / "ls1").take("gamma", {shape.width})) {
   const int64_t head_width = shape.width / shape.heads;
   if (shape.qk_norm) {

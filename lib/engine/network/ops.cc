@@ -9,7 +9,7 @@ namespace {
 
 // Whether the layer lays its weights out, unless they are trained.
 bool lays_out(const Placement& p) {
-  return p.int8 || (p.prepack && p.device.is_cpu());
+  return p.int8 || p.fp8 || (p.prepack && p.device.is_cpu());
 }
 
 // What is laid out is converted on the way; 8-bit weights are rounded once, from float32.
@@ -49,9 +49,13 @@ bool Linear::trained() const {
 void Linear::pack(const Placement& placement) {
   if (!weight_.defined()) return;  // only the names are of interest
   type_ = placement.compute;
-  const bool fixed = weight_.is_cpu() && !trained();
+  const bool fixed = weight_.is_cpu() && !trained(), eight = placement.int8 || placement.fp8;
   if (placement.int8 && !fixed) throw std::logic_error("8-bit weights are for the CPU, and are not trained.");
-  if (fixed && lays_out(placement)) {
+  if (placement.fp8 && trained()) throw std::logic_error("Weights in 8-bit floats are not trained.");
+  if (placement.fp8) {
+    const Tensor weight = scale_.defined() ? weight_ * scale_.unsqueeze(1) : weight_;
+    fp8_ = std::make_shared<Fp8Layer>(weight, scale_.defined() ? bias_ * scale_ : bias_, type_);
+  } else if (fixed && lays_out(placement)) {
     const at::ScalarType type = placement.int8 ? at::kFloat : type_;
     const Tensor bias = scaled(bias_, scale_, type).clone();
     const Tensor weight = scaled(weight_, scale_.defined() ? scale_.unsqueeze(1) : scale_, type);
@@ -60,9 +64,9 @@ void Linear::pack(const Placement& placement) {
     else
       packed_ = PackedLinear::make(weight, bias);
   }
-  if (int8_ || packed_) {
+  if (int8_ || fp8_ || packed_) {
     weight_ = bias_ = scale_ = Tensor();
-  } else if (!placement.int8) {
+  } else if (!eight) {
     weight_ = weight_.to(type_);
     bias_ = bias_.to(type_);
   }
@@ -70,6 +74,7 @@ void Linear::pack(const Placement& placement) {
 
 Tensor Linear::forward_unscaled(const Tensor& x) const {
   if (int8_) return int8_->forward(x, type_);
+  if (fp8_) return fp8_->forward(x.to(type_));
   if (packed_) return packed_->forward(x.to(type_));
   if (weight_.is_cpu() && weight_.size(0) <= kFewOutputs && type_ == at::kFloat && !trained()) {
     TORCH_CHECK(x.size(-1) == weight_.size(1), "a layer of ", weight_.size(1), " inputs, not ", x.size(-1));

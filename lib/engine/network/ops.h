@@ -8,6 +8,7 @@
 
 #include <memory>
 
+#include "engine/network/fp8_layer.h"
 #include "engine/network/int8_layer.h"
 #include "engine/network/packed_linear.h"
 #include "engine/network/weights.h"
@@ -16,7 +17,7 @@ namespace da3 {
 
 // y = x W^T + b, computed in the compute type of its part, result in float32. On the CPU the weights are laid
 // out for its kernels when the layer is built (packed_linear.h), unless they are trained. With 8-bit weights
-// the compute type is that of x and y.
+// (Placement::int8, fp8) the compute type is that of x and y.
 class Linear {
  public:
   Linear() = default;
@@ -45,6 +46,7 @@ class Linear {
   at::ScalarType type_ = at::kFloat;
   std::shared_ptr<const PackedLinear> packed_;
   std::shared_ptr<const Int8Layer> int8_;
+  std::shared_ptr<const Fp8Layer> fp8_;
 };
 
 // Over the last dimension, in float32.

@@ -92,6 +92,7 @@ struct Placement {
   at::Device device = at::kCPU;
   at::ScalarType compute = at::kFloat;  // of linear layers, convolutions and attention in the backbone
   bool int8 = false;    // linear layers of the backbone in 8 bits (CPU), the rest in `compute`
+  bool fp8 = false;     // the same in 8-bit floats (fp8_layer.h); `compute` is bfloat16 or float16
   bool prepack = true;  // lay weights out for the CPU's kernels: faster, and a second copy of the weights
   Da3Attention attention = DA3_ATTENTION_AUTO;
 };
@@ -108,19 +109,19 @@ class Scope {
   Scope in_float() const {
     Placement p = placement_;
     p.compute = at::kFloat;
-    p.int8 = false;
+    p.int8 = p.fp8 = false;
     if (p.attention != DA3_ATTENTION_PLAIN) p.attention = DA3_ATTENTION_AUTO;
     return Scope(*source_, prefix_, p);
   }
 
   // The same part without 8-bit layers.
-  Scope without_int8() const {
+  Scope without_8_bits() const {
     Placement p = placement_;
-    p.int8 = false;
+    p.int8 = p.fp8 = false;
     return Scope(*source_, prefix_, p);
   }
   // The same part with convolutions (heads).
-  Scope for_head() const { return without_int8(); }
+  Scope for_head() const { return without_8_bits(); }
 
   // The same part out of another source.
   Scope out_of(WeightSource& source) const { return Scope(source, prefix_, placement_); }

@@ -125,7 +125,7 @@ void check(const Da3EngineConfig& config) {
                       "No model given. Give a safetensors file, a folder, a repository id such as "
                       "depth-anything/DA3-SMALL, or synthetic:da3-small to try things out.");
   const int precision = number_in(config.precision);
-  if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_INT8)
+  if (precision < DA3_PRECISION_AUTO || precision > DA3_PRECISION_FP8)
     throw EngineError(DA3_ERROR_SETTINGS, "There is no precision number " + std::to_string(precision) + ".");
   const int mode = number_in(config.performance_mode), attention = number_in(config.attention);
   if (mode < DA3_PERFORMANCE_BALANCED || mode > DA3_PERFORMANCE_MAX)

@@ -116,6 +116,7 @@ DeviceTraits traits_of(at::Device device) {
     out.capability = cuda_capability(device);
     out.native_fp16 = out.capability >= 70;
     out.native_bf16 = out.capability >= 80;
+    out.native_fp8 = out.capability >= 89;
   } else if (device.type() == at::DeviceType::MPS) {
     out.kind = DeviceKind::mps;
     out.native_fp16 = true;

@@ -68,7 +68,7 @@ Registry<EngineCore>& EngineCore::registry() {
 std::shared_ptr<EngineCore> EngineCore::acquire(const ModelRequest& request, const Notice& notice,
                                                 const Progress& progress, const Cancelled& cancelled) {
   const auto bytes = [&request] {
-    return weight_bytes_of(request.config, request.precision, request.plan.policy.beside_int8);
+    return weight_bytes_of(request.config, request.precision, request.plan.policy.beside_8_bits);
   };
   const auto load = [&] {
     return with_room(
@@ -80,7 +80,7 @@ std::shared_ptr<EngineCore> EngineCore::acquire(const ModelRequest& request, con
 
 EngineCore::EngineCore(std::shared_ptr<const Model> model)
     : model_(std::move(model)),
-      weight_bytes_(weight_bytes_of(model_->config, model_->precision, model_->plan.policy.beside_int8)),
+      weight_bytes_(weight_bytes_of(model_->config, model_->precision, model_->plan.policy.beside_8_bits)),
       inference_(*model_),
       worker_(parts(), model_->plan.policy.batch_limit) {}
 

@@ -153,16 +153,16 @@ ModelRequest resolve_model(const std::string& model, const std::string& device, 
   return out;
 }
 
-uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3Precision beside_int8) {
-  const bool int8 = precision == DA3_PRECISION_INT8;
-  const uint64_t usual = c10::elementSize(scalar_type_of(int8 ? beside_int8 : precision));
+uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3Precision beside) {
+  const bool eight = in_8_bits(precision);
+  const uint64_t usual = c10::elementSize(scalar_type_of(eight ? beside : precision));
   uint64_t sum = 0;
   for (const KeyShape& k : network_keys(config)) {
     const bool projection = k.key.find(".attn.proj.") != std::string::npos;
-    const bool in_8_bits = int8 && k.shape.size() == 2 &&
-                           k.key.find("backbone.pretrained.blocks.") != std::string::npos &&
-                           (!projection || projection_in_8_bits(scalar_type_of(beside_int8)));
-    sum += count_parameters({k}) * (in_8_bits ? 1 : usual);
+    const bool a_byte = eight && k.shape.size() == 2 &&
+                        k.key.find("backbone.pretrained.blocks.") != std::string::npos &&
+                        (!projection || projection_in_8_bits(scalar_type_of(beside)));
+    sum += count_parameters({k}) * (a_byte ? 1 : usual);
   }
   return sum;
 }
@@ -184,7 +184,8 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
   Placement placement;
   placement.device = request.device;
   placement.int8 = request.precision == DA3_PRECISION_INT8;
-  placement.compute = scalar_type_of(placement.int8 ? request.plan.policy.beside_int8 : request.precision);
+  placement.fp8 = request.precision == DA3_PRECISION_FP8;
+  placement.compute = scalar_type_of(beside(request.precision, request.plan.policy));
   placement.prepack = request.plan.policy.prepack;
   placement.attention = request.plan.attention;
   if (placement.int8 && notice && kernels::Int8Linear::instruction_set() == std::string("plain"))

@@ -53,9 +53,8 @@ std::shared_ptr<const Model> load_model(const ModelRequest& request, const Notic
                                         const Progress& progress = {}, const Cancelled& cancelled = {});
 
 // Bytes of the parameters, by the type of most of them: float32 that a half-precision model keeps (norms,
-// cameras) counts as half, and copies laid out for kernels do not count. Of int8 the matrices of the
-// backbone's blocks take a byte a weight (see projection_in_8_bits()), everything else what `beside_int8`
-// takes.
-uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3Precision beside_int8);
+// cameras) counts as half, and copies laid out for kernels do not count. Of int8 and fp8 the matrices of the
+// backbone's blocks take a byte a weight (see projection_in_8_bits()), everything else what `beside` takes.
+uint64_t weight_bytes_of(const ModelConfig& config, Da3Precision precision, Da3Precision beside);
 
 }  // namespace da3

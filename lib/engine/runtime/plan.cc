@@ -21,6 +21,7 @@
 #include "engine/kernels/qk_norm_rope.h"
 #include "engine/network/attention.h"
 #include "engine/network/block.h"
+#include "engine/network/fp8_layer.h"
 #include "engine/runtime/device.h"
 #include "engine/runtime/scoped_math.h"
 
@@ -58,7 +59,7 @@ Tensor some_values(const std::vector<int64_t>& shape) {
 bool has_own_attention(const BackboneConfig& config, at::Device device, Da3Precision precision,
                        const Policy& policy) {
   if (!device.is_cpu() || config.width != kernels::kHeadWidth * config.heads) return false;
-  switch (precision == DA3_PRECISION_INT8 ? policy.beside_int8 : precision) {
+  switch (beside(precision, policy)) {
     case DA3_PRECISION_FP32:
       return kernels::FlashAttention<float>::available();
     case DA3_PRECISION_BF16:
@@ -66,6 +67,14 @@ bool has_own_attention(const BackboneConfig& config, at::Device device, Da3Preci
     default:
       return false;
   }
+}
+
+// Whether LibTorch multiplies 8-bit floats on this device shows when it does.
+void check_fp8(at::Device device) {
+  const std::string why = Fp8Layer::refusal(device);
+  if (!why.empty())
+    throw EngineError(DA3_ERROR_UNSUPPORTED, "precision=fp8 cannot run on " + device.str() + ": " + why +
+                                                 ". Use precision=bf16, fp16, fp32 or auto.");
 }
 
 // A 16:9 picture at the size that the model is meant for.
@@ -124,7 +133,7 @@ class Measurement {
 
   std::vector<Candidate<Da3Attention>> attentions(Da3Precision precision) const {
     const c10::InferenceMode inference;
-    if (precision == DA3_PRECISION_INT8) precision = policy_.beside_int8;
+    precision = beside(precision, policy_);
     std::vector<Candidate<Da3Attention>> out;
     const Tensor x = some_values({1, config_.heads, tokens_, config_.width / config_.heads})
                          .to(device_, scalar_type_of(precision));
@@ -255,6 +264,7 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
 
   const DeviceTraits traits = traits_of(device);
   check_precision(wish.precision, traits);
+  if (wish.precision == DA3_PRECISION_FP8) check_fp8(device);
   check_attention(wish.attention, traits);
   Plan plan;
   plan.mode = wish.mode;
@@ -286,8 +296,7 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
     why = block + ": " + times(known);
   }
   plan.text = "precision " + std::string(name_of(plan.precision)) + " (" + why + ")";
-  if (plan.precision == DA3_PRECISION_INT8)
-    plan.text += ", beside it " + std::string(name_of(policy.beside_int8));
+  if (in_8_bits(plan.precision)) plan.text += ", beside it " + std::string(name_of(policy.beside_8_bits));
 
   check_together(wish.attention, plan.precision);
   if (wish.attention != DA3_ATTENTION_AUTO) {
@@ -310,7 +319,7 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
   }
   plan.text += ", attention " + std::string(name_of(plan.attention)) + " (" + why + ")";
   plan.text += remaining_settings(policy, wish.mode, device);
-  if (device.is_cuda()) plan.text += own_kernels(device, plan.precision);
+  if (device.is_cuda()) plan.text += own_kernels(device, beside(plan.precision, policy));
   return plan;
 }
 

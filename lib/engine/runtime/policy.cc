@@ -9,7 +9,7 @@ namespace da3 {
 namespace {
 
 constexpr int64_t kTypicalPixels = 512 * 512;
-constexpr int kTensorCores = 70, kNativeBf16 = 80;  // CUDA compute capabilities
+constexpr int kTensorCores = 70, kNativeBf16 = 80;  // CUDA compute capabilities; of fp8: device.cc
 
 std::vector<Da3Precision> precisions_of(const DeviceTraits& d) {
   std::vector<Da3Precision> out = {DA3_PRECISION_FP32};
@@ -65,7 +65,7 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
   p.quick_precision = quick_precision_of(d);
   p.attentions = attentions_of(d);
   p.quick_attention = p.attentions.front();
-  if (d.native_bf16) p.beside_int8 = DA3_PRECISION_BF16;
+  if (d.native_bf16) p.beside_8_bits = DA3_PRECISION_BF16;
   const bool cpu = d.kind == DeviceKind::cpu, cuda = d.kind == DeviceKind::cuda;
   switch (mode) {
     case DA3_PERFORMANCE_MINIMAL:
@@ -91,6 +91,14 @@ Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& d) {
   return p;
 }
 
+bool in_8_bits(Da3Precision precision) {
+  return precision == DA3_PRECISION_INT8 || precision == DA3_PRECISION_FP8;
+}
+
+Da3Precision beside(Da3Precision precision, const Policy& policy) {
+  return in_8_bits(precision) ? policy.beside_8_bits : precision;
+}
+
 void check_precision(Da3Precision wanted, const DeviceTraits& d) {
   if (wanted == DA3_PRECISION_FP16 && d.kind == DeviceKind::cpu)
     throw EngineError(DA3_ERROR_UNSUPPORTED,
@@ -98,6 +106,15 @@ void check_precision(Da3Precision wanted, const DeviceTraits& d) {
   if (wanted == DA3_PRECISION_INT8 && d.kind != DeviceKind::cpu)
     throw EngineError(DA3_ERROR_UNSUPPORTED,
                       "precision=int8 is for the CPU only. Use precision=bf16, fp16 or auto on this device.");
+  if (wanted == DA3_PRECISION_FP8 && d.kind != DeviceKind::cuda)
+    throw EngineError(DA3_ERROR_UNSUPPORTED, std::string("precision=fp8 is for CUDA only. Use precision=") +
+                                                 (d.kind == DeviceKind::cpu ? "int8, bf16" : "fp16") +
+                                                 ", fp32 or auto on this device.");
+  if (wanted == DA3_PRECISION_FP8 && !d.native_fp8)
+    throw EngineError(
+        DA3_ERROR_UNSUPPORTED,
+        "precision=fp8 needs a GPU of compute capability 8.9 or newer. Use precision=bf16, fp16, "
+        "fp32 or auto.");
   if (wanted == DA3_PRECISION_BF16 && d.kind == DeviceKind::mps)
     throw EngineError(DA3_ERROR_UNSUPPORTED,
                       "precision=bf16 is not supported on MPS. Use precision=fp16, fp32 or auto.");
@@ -123,7 +140,9 @@ void check_attention(Da3Attention wanted, const DeviceTraits& d) {
 
 void check_together(Da3Attention wanted, Da3Precision precision) {
   const bool half_alone = wanted == DA3_ATTENTION_FLASH || wanted == DA3_ATTENTION_CUDNN;
-  if (!half_alone || precision == DA3_PRECISION_BF16 || precision == DA3_PRECISION_FP16) return;
+  if (!half_alone || precision == DA3_PRECISION_BF16 || precision == DA3_PRECISION_FP16 ||
+      precision == DA3_PRECISION_FP8)
+    return;
   throw EngineError(DA3_ERROR_UNSUPPORTED, std::string("attention=") + name_of(wanted) +
                                                " computes in half precision, not in " + name_of(precision) +
                                                ". Use precision=bf16 or fp16, or attention=auto.");
@@ -150,6 +169,8 @@ const char* name_of(Da3Precision precision) {
       return "fp32";
     case DA3_PRECISION_INT8:
       return "int8";
+    case DA3_PRECISION_FP8:
+      return "fp8";
     default:
       return "auto";
   }

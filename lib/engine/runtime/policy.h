@@ -21,6 +21,7 @@ struct DeviceTraits {
   bool native_bf16 = false;  // products in hardware, not emulated
   bool native_fp16 = false;
   bool native_int8 = false;             // 8-bit dot products (CPU)
+  bool native_fp8 = false;              // products of 8-bit floats (CUDA)
   int capability = 0;                   // CUDA: 10 * major + minor
   std::vector<Da3Attention> attention;  // back ends that this LibTorch has, PLAIN among them
 };
@@ -32,8 +33,8 @@ struct Policy {
   Da3Precision quick_precision = DA3_PRECISION_FP32;
   std::vector<Da3Attention> attentions;
   Da3Attention quick_attention = DA3_ATTENTION_PLAIN;
-  // CPU: what precision=int8 leaves to others (attention, heads) and its activations are in.
-  Da3Precision beside_int8 = DA3_PRECISION_FP32;
+  // What precision=int8 and fp8 leave to others (attention, heads) and their activations are in.
+  Da3Precision beside_8_bits = DA3_PRECISION_FP32;
   int repetitions = 0;               // of a measurement; 0: nothing is measured
   double least_gain = 0.05;          // what a later candidate must be faster by
   bool prepack = false;              // CPU: weights laid out for the kernels, beside the file's
@@ -47,6 +48,11 @@ struct Policy {
 };
 
 Policy make_policy(Da3PerformanceMode mode, const DeviceTraits& device);
+
+// Whether linear layers of the backbone are in 8 bits.
+bool in_8_bits(Da3Precision precision);
+// What everything else computes in.
+Da3Precision beside(Da3Precision precision, const Policy& policy);
 
 // Throw EngineError(UNSUPPORTED) for what the device cannot do; AUTO passes.
 void check_precision(Da3Precision wanted, const DeviceTraits& device);
