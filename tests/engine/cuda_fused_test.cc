@@ -122,7 +122,10 @@ TEST_CASE("cuda kernels: queries and keys of tensors are those of the operators"
 }
 
 TEST_CASE("cuda kernels: a trial finds that they are right") {
-  for (const at::ScalarType type : kTypes) CHECK(cuda::self_check(start_emulated, at::kCPU, type) == "");
+  for (const at::ScalarType type : kTypes) {
+    CHECK(cuda::self_check(start_emulated, at::kCPU, type) == "");
+    CHECK(cuda::self_check_rows(start_emulated, at::kCPU, type) == "");
+  }
 }
 
 TEST_CASE("cuda kernels: a trial finds what is wrong") {
@@ -163,7 +166,8 @@ TEST_CASE("cuda kernels: a trial finds rows in 8 bits that are wrong") {
       else
         a.to[5] ^= 0x08;  // another exponent
     };
-    CHECK(cuda::self_check(off, at::kCPU, at::kBFloat16).find("rows of 64 values") != std::string::npos);
+    CHECK(cuda::self_check_rows(off, at::kCPU, at::kBFloat16).find("rows of 64 values") != std::string::npos);
+    CHECK(cuda::self_check(off, at::kCPU, at::kBFloat16) == "");  // the others are right
   }
 }
 

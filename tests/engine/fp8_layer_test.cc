@@ -83,6 +83,20 @@ TEST_CASE("8-bit floats: scales of rows and outputs keep what is small beside wh
             0.1 * exact[row].abs().div(w.norm(2, 1)).max().item<double>() * w[output].norm().item<double>());
 }
 
+TEST_CASE("8-bit floats: scales in the product or apart from it are the same") {
+  if (!runs()) return;
+  at::manual_seed(65);
+  const Tensor w = at::randn({32, 64}), b = at::randn({32}), x = at::randn({2, 5, 64}).to(at::kBFloat16);
+  w[3].mul_(1e-3);
+  x[1][2].mul_(100);
+  for (const Tensor& bias : {b, Tensor()}) {
+    const Tensor together = Fp8Layer(w, bias, at::kBFloat16).forward(x);
+    const Tensor apart = Fp8Layer(w, bias, at::kBFloat16, true).forward(x);
+    CHECK((apart.scalar_type() == at::kBFloat16 && apart.sizes() == together.sizes()));
+    CHECK(at::allclose(apart.to(at::kFloat), together.to(at::kFloat), 1.0 / 128, 1e-4));
+  }
+}
+
 TEST_CASE("8-bit floats: rows are independent, what is not finite stays in its row, no rows are no work") {
   if (!runs()) return;
   at::manual_seed(63);

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
+#include <utility>
 
 #include "engine/api/engine_error.h"
 
@@ -229,13 +231,27 @@ TEST_CASE("policy: what a device cannot do is refused with what it can") {
   CHECK(refusal(DA3_PRECISION_INT8, mps()).find("CPU") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_FP8, cpu(true)).find("CUDA only. Use precision=int8") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_FP8, mps()).find("CUDA only. Use precision=fp16") != std::string::npos);
-  CHECK(refusal(DA3_PRECISION_FP8, cuda(80)).find("8.9") != std::string::npos);
+  CHECK(refusal(DA3_PRECISION_FP8, cuda(80)).find("8.9 or newer. Use") != std::string::npos);
+  CHECK(refusal(DA3_PRECISION_FP8, cuda(0)).find("not known") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_BF16, mps()).find("fp16") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_BF16, cuda(75)).find("8.0") != std::string::npos);
   CHECK(refusal(DA3_PRECISION_FP16, cuda(61)).find("7.0") != std::string::npos);
   CHECK(refusal(DA3_ATTENTION_FLASH, cpu(true)).find("fused") != std::string::npos);
   CHECK(refusal(DA3_ATTENTION_CUDNN, cuda(75)).find("efficient") != std::string::npos);
   CHECK(refusal(DA3_ATTENTION_EFFICIENT, mps()).find("cpu") == std::string::npos);
+}
+
+TEST_CASE("policy: 8-bit floats are for layers of whole sixteens") {
+  CHECK_NOTHROW(check_widths(DA3_PRECISION_FP8, 384, 1536));
+  CHECK_NOTHROW(check_widths(DA3_PRECISION_INT8, 40, 100));
+  for (const auto& [width, hidden] : {std::pair{40, 160}, {64, 100}}) try {
+      check_widths(DA3_PRECISION_FP8, width, hidden);
+      FAIL("not refused");
+    } catch (const EngineError& e) {
+      CHECK(e.code() == DA3_ERROR_UNSUPPORTED);
+      CHECK(std::string(e.what()).find("not " + std::to_string(width)) != std::string::npos);
+      CHECK(std::string(e.what()).find("precision=bf16") != std::string::npos);
+    }
 }
 
 TEST_CASE("policy: what a device can do is not refused") {

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <tuple>
 #include <utility>
 
 #include "engine/cuda/driver.h"
@@ -258,7 +259,7 @@ bool check_quantise(const Start& start, at::Device device, at::ScalarType type, 
   job.x.select(0, 1).mul_(1.0 / 64);
   const EightBitRows out = quantise_rows_by(start, job);
   const Tensor x = job.x.to(at::kDouble), largest = std::get<0>(x.abs().max(1, /*keepdim=*/true));
-  if (!agree(out.scale, largest / 448, at::kFloat)) return false;
+  if (!agree(out.scale / (largest / 448).to(at::kFloat), at::ones_like(out.scale), at::kFloat)) return false;
   // Half a step of three bits, or of the smallest values.
   const Tensor wrong = (from_e4m3(out.values) * out.scale.to(at::kDouble) - x).abs();
   return wrong.le(x.abs() / 15.9 + largest / 448 / 1000).all().item<bool>();
@@ -270,10 +271,14 @@ std::string self_check(const Start& start, at::Device device, at::ScalarType typ
   for (const int64_t width : {int64_t(64), int64_t(1536), kMaxWidth})
     if (!check_add_norm(start, device, type, width))
       return "sums and norms of width " + std::to_string(width) + " differ from LibTorch's";
+  if (!check_take_heads(start, device, type)) return "queries and keys differ from LibTorch's";
+  return "";
+}
+
+std::string self_check_rows(const Start& start, at::Device device, at::ScalarType type) {
   for (const int64_t width : {int64_t(64), kMaxWidth})
     if (!check_quantise(start, device, type, width))
       return "rows of " + std::to_string(width) + " values in 8 bits are not what they were";
-  if (!check_take_heads(start, device, type)) return "queries and keys differ from LibTorch's";
   return "";
 }
 
@@ -300,17 +305,20 @@ std::string first_line(const char* text) {
   return all.substr(0, all.find('\n'));
 }
 
+// What is tried together: rows in 8 bits by themselves, since most models do not need them.
+enum class Group { blocks, rows };
+
 // Remembers what is available on which device in which type.
 class Availability {
  public:
   // Null, and why, when not.
-  const Kernels* find(at::Device device, at::ScalarType type, std::string* why_not) {
+  const Kernels* find(Group group, at::Device device, at::ScalarType type, std::string* why_not) {
     const std::lock_guard<std::mutex> guard(lock_);
-    const auto key = std::make_pair(int(device.index()), type);
+    const Key key{group, int(device.index()), type};
     auto found = known_.find(key);
     if (found == known_.end()) {
       bool put_off = false;
-      Outcome outcome = make(device, type, &put_off);
+      Outcome outcome = make(group, device, type, &put_off);
       if (put_off) {
         if (why_not) *why_not = outcome.error;
         return nullptr;
@@ -321,21 +329,22 @@ class Availability {
     return found->second.kernels;
   }
 
-  void give_up(at::Device device, at::ScalarType type, std::string why) {
+  void give_up(Group group, at::Device device, at::ScalarType type, std::string why) {
     const std::lock_guard<std::mutex> guard(lock_);
-    known_[{int(device.index()), type}] = {nullptr, std::move(why)};
+    known_[{group, int(device.index()), type}] = {nullptr, std::move(why)};
   }
 
  private:
+  using Key = std::tuple<Group, int, at::ScalarType>;
   struct Outcome {
     const Kernels* kernels = nullptr;
     std::string error;
   };
 
-  static Outcome make(at::Device device, at::ScalarType type, bool* put_off);
+  static Outcome make(Group group, at::Device device, at::ScalarType type, bool* put_off);
 
   std::mutex lock_;
-  std::map<std::pair<int, at::ScalarType>, Outcome> known_;
+  std::map<Key, Outcome> known_;
 };
 
 Availability& availability() {
@@ -350,7 +359,7 @@ Start starter(const Kernels& kernels, at::Device device) {
   };
 }
 
-Availability::Outcome Availability::make(at::Device device, at::ScalarType type, bool* put_off) {
+Availability::Outcome Availability::make(Group group, at::Device device, at::ScalarType type, bool* put_off) {
   const char* const wish = std::getenv("DA3_CUDA_KERNELS");
   if (wish && std::string(wish) == "0") return {nullptr, "turned off by DA3_CUDA_KERNELS=0"};
   try {
@@ -364,7 +373,8 @@ Availability::Outcome Availability::make(at::Device device, at::ScalarType type,
       return {nullptr, "not tried yet: a graph is being recorded"};
     }
     const Kernels& kernels = kernels_on(device.index());
-    std::string differs = self_check(starter(kernels, device), device, type);
+    const auto check = group == Group::blocks ? self_check : self_check_rows;
+    std::string differs = check(starter(kernels, device), device, type);
     if (!differs.empty()) return {nullptr, std::move(differs)};
     return {&kernels, ""};
   } catch (const std::exception& e) {
@@ -376,17 +386,18 @@ Availability::Outcome Availability::make(at::Device device, at::ScalarType type,
 const Start* start_on_cpu = nullptr;
 
 template <typename Job, typename Run>
-auto run(const Job& job, at::ScalarType type, Run by) -> std::optional<decltype(by(Start(), job))> {
+auto run(Group group, const Job& job, at::ScalarType type, Run by)
+    -> std::optional<decltype(by(Start(), job))> {
   if (!job.x.defined() || !serves(job.x.device()) || !refusal(job).empty()) return std::nullopt;
   const at::Device device = job.x.device();
   try {
     if (device.is_cpu()) return by(*start_on_cpu, job);
-    const Kernels* const kernels = availability().find(device, type, nullptr);
+    const Kernels* const kernels = availability().find(group, device, type, nullptr);
     if (!kernels) return std::nullopt;
     const c10::DeviceGuard guard(device);
     return by(starter(*kernels, device), job);
   } catch (const CudaError& e) {
-    availability().give_up(device, type, e.what());
+    availability().give_up(group, device, type, e.what());
     return std::nullopt;
   }
 }
@@ -416,7 +427,7 @@ bool has_fused(at::Device device, at::ScalarType type, std::string* why_not) {
     else if (!device.has_index())
       why = "the device must have a number";
     else
-      out = availability().find(device, type, &why) != nullptr;
+      out = availability().find(Group::blocks, device, type, &why) != nullptr;
   } catch (const std::exception& e) {
     why = first_line(e.what());
   }
@@ -425,15 +436,15 @@ bool has_fused(at::Device device, at::ScalarType type, std::string* why_not) {
 }
 
 std::optional<SumAndNorm> add_norm(const AddNormJob& job) {
-  return run(job, job.type, add_norm_by);
+  return run(Group::blocks, job, job.type, add_norm_by);
 }
 
 std::optional<EightBitRows> quantise_rows(const QuantiseJob& job) {
-  return run(job, job.x.defined() ? job.x.scalar_type() : at::kFloat, quantise_rows_by);
+  return run(Group::rows, job, job.x.defined() ? job.x.scalar_type() : at::kFloat, quantise_rows_by);
 }
 
 std::optional<Tensor> take_heads(const HeadsJob& job) {
-  return run(job, job.x.defined() ? job.x.scalar_type() : at::kFloat, take_heads_by);
+  return run(Group::blocks, job, job.x.defined() ? job.x.scalar_type() : at::kFloat, take_heads_by);
 }
 
 }  // namespace da3::cuda

@@ -62,14 +62,15 @@ struct EightBitRows {
   Tensor scale;   // float32 [rows, 1]
 };
 
-// Whether the kernels are there for this type on this device. The first call for them compiles and tries
-// them; it waits for the device, so it is put off (false, and nothing remembered) while the current stream
-// is recorded for a graph. A failure is remembered and not tried again. Never throws; `why_not` gets one
-// line.
+// Whether the kernels for sums, norms and heads are there for this type on this device. The first call for
+// them compiles and tries them; it waits for the device, so it is put off (false, and nothing remembered)
+// while the current stream is recorded for a graph. A failure is remembered and not tried again. Never
+// throws; `why_not` gets one line.
 bool has_fused(at::Device device, at::ScalarType type, std::string* why_not = nullptr);
 
 // Nothing where has_fused() or refusal() say no, and when a kernel cannot be started, which has_fused() then
-// remembers. Throw c10::Error as LibTorch's operators do when memory is short.
+// remembers. Rows in 8 bits are tried by themselves when they are first asked for. Throw c10::Error as
+// LibTorch's operators do when memory is short.
 std::optional<SumAndNorm> add_norm(const AddNormJob& job);
 std::optional<Tensor> take_heads(const HeadsJob& job);  // [batch, heads, tokens, 64] in the type of x
 std::optional<EightBitRows> quantise_rows(const QuantiseJob& job);
@@ -91,7 +92,8 @@ SumAndNorm add_norm_by(const Start& start, const AddNormJob& job);
 Tensor take_heads_by(const Start& start, const HeadsJob& job);
 EightBitRows quantise_rows_by(const Start& start, const QuantiseJob& job);
 // Compares the kernels with LibTorch's operators. What differs, or empty. Throws what `start` throws.
-std::string self_check(const Start& start, at::Device device, at::ScalarType type);
+std::string self_check(const Start& start, at::Device device, at::ScalarType type);  // all but rows
+std::string self_check_rows(const Start& start, at::Device device, at::ScalarType type);
 // While it lives, `start` serves the tensors of the CPU. One at a time, and none while others compute.
 class ServesCpu {
  public:

@@ -7,6 +7,7 @@
 
 #include <ATen/ATen.h>
 
+#include <atomic>
 #include <string>
 
 namespace da3 {
@@ -14,22 +15,26 @@ namespace da3 {
 class Fp8Layer {
  public:
   // Why layers cannot run on this device: this LibTorch has no such product, or it fails or gives something
-  // wrong for a small layer. Empty: they can. Tried once for a device.
+  // wrong for small layers. Empty: they can. Tried once for a device, again where memory was short.
   static std::string refusal(at::Device device);
 
   // weight [out, in] and bias [out] (or undefined), float32 on the device; copied. `type`, bfloat16 or
   // float16, is that of activations and results. Throws std::invalid_argument unless in and out are multiples
-  // of 16 and the weights are finite.
-  Fp8Layer(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType type);
+  // of 16 and the weights are finite. `scales_apart`: as where the device lacks the product with scales.
+  Fp8Layer(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType type, bool scales_apart = false);
   // x: [..., in] in that type. Result: [..., out]. A row with a value that is not finite becomes NaN.
-  // Thread-safe. Throws c10::Error.
+  // Thread-safe. Throws what LibTorch throws.
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
+  at::Tensor multiply(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& weight_scale,
+                      const at::Tensor& bias, at::ScalarType type) const;
   at::Tensor weight_;  // e4m3 [out, in]
   at::Tensor scale_;   // float32 [1, out]
   at::Tensor bias_;    // in `type`, or undefined
-  at::ScalarType type_;
+  [[maybe_unused]] at::ScalarType type_;
+  // From the start, or since the product with scales for rows failed for a shape.
+  mutable std::atomic<bool> scales_apart_;
 };
 
 }  // namespace da3

@@ -2,7 +2,7 @@
 //
 // Operators that LibTorch registers for its compiler (namespace mkldnn), found through the dispatcher and
 // called through its boxed border: their C++ signatures differ between releases, their schemas do not. For
-// the files packed_*.cc only.
+// packed_*.cc and fp8_layer.cc only.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>

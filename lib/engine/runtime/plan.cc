@@ -70,7 +70,9 @@ bool has_own_attention(const BackboneConfig& config, at::Device device, Da3Preci
 }
 
 // Whether LibTorch multiplies 8-bit floats on this device shows when it does.
-void check_fp8(at::Device device) {
+void check_fp8(const ModelConfig& config, at::Device device) {
+  for (const ModelConfig* part : {&config, config.metric.get()})
+    if (part) check_widths(DA3_PRECISION_FP8, part->backbone.width, part->backbone.ffn_hidden);
   const std::string why = Fp8Layer::refusal(device);
   if (!why.empty())
     throw EngineError(DA3_ERROR_UNSUPPORTED, "precision=fp8 cannot run on " + device.str() + ": " + why +
@@ -264,7 +266,7 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
 
   const DeviceTraits traits = traits_of(device);
   check_precision(wish.precision, traits);
-  if (wish.precision == DA3_PRECISION_FP8) check_fp8(device);
+  if (wish.precision == DA3_PRECISION_FP8) check_fp8(config, device);
   check_attention(wish.attention, traits);
   Plan plan;
   plan.mode = wish.mode;

@@ -111,10 +111,10 @@ void check_precision(Da3Precision wanted, const DeviceTraits& d) {
                                                  (d.kind == DeviceKind::cpu ? "int8, bf16" : "fp16") +
                                                  ", fp32 or auto on this device.");
   if (wanted == DA3_PRECISION_FP8 && !d.native_fp8)
-    throw EngineError(
-        DA3_ERROR_UNSUPPORTED,
-        "precision=fp8 needs a GPU of compute capability 8.9 or newer. Use precision=bf16, fp16, "
-        "fp32 or auto.");
+    throw EngineError(DA3_ERROR_UNSUPPORTED,
+                      std::string("precision=fp8 needs a GPU of compute capability 8.9 or newer") +
+                          (d.capability > 0 ? "" : ", and this one's is not known (libcuda was not found)") +
+                          ". Use precision=bf16, fp16, fp32 or auto.");
   if (wanted == DA3_PRECISION_BF16 && d.kind == DeviceKind::mps)
     throw EngineError(DA3_ERROR_UNSUPPORTED,
                       "precision=bf16 is not supported on MPS. Use precision=fp16, fp32 or auto.");
@@ -129,6 +129,14 @@ void check_precision(Da3Precision wanted, const DeviceTraits& d) {
     throw EngineError(DA3_ERROR_UNSUPPORTED,
                       "precision=fp16 needs a GPU of compute capability 7.0 or newer; on this one it is "
                       "slower than fp32. Use precision=fp32 or auto.");
+}
+
+void check_widths(Da3Precision precision, int64_t width, int64_t ffn_hidden) {
+  if (precision != DA3_PRECISION_FP8 || (width % 16 == 0 && ffn_hidden % 16 == 0)) return;
+  throw EngineError(DA3_ERROR_UNSUPPORTED,
+                    "precision=fp8 needs layers whose widths are multiples of 16, not " +
+                        std::to_string(width) + " and " + std::to_string(ffn_hidden) +
+                        ". Use precision=bf16, fp16, fp32 or auto.");
 }
 
 void check_attention(Da3Attention wanted, const DeviceTraits& d) {
