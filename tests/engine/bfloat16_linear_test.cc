@@ -12,27 +12,17 @@
 #include <stdexcept>
 #include <vector>
 
+#include "bfloat16_bits.h"
 #include "instruction_sets.h"
 
 using namespace da3::kernels;
+using da3::test::bfloat16;
+using da3::test::from_bfloat16;
 using da3::test::Limited;
 
 namespace {
 
 using Values = std::vector<uint16_t>;
-
-// To nearest even.
-uint16_t bfloat16(float v) {
-  uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  return uint16_t((bits + ((bits >> 16) & 1) + 0x7fff) >> 16);
-}
-float from_bfloat16(uint16_t v) {
-  const uint32_t bits = uint32_t(v) << 16;
-  float out;
-  std::memcpy(&out, &bits, sizeof out);
-  return out;
-}
 
 Values noise(int64_t count, unsigned seed, float scale = 1) {
   std::mt19937 generator(seed);

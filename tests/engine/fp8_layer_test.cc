@@ -11,9 +11,11 @@
 #include <utility>
 
 #include "engine/network/ops.h"
+#include "random_weights.h"
 
 using namespace da3;
 using at::Tensor;
+using da3::test::RandomWeights;
 
 namespace {
 
@@ -24,19 +26,6 @@ bool runs() {
 double rms_error(const Tensor& a, const Tensor& b) {
   return ((a.to(at::kFloat) - b).norm() / b.norm()).item<double>();
 }
-
-class RandomWeights : public WeightSource {
- public:
-  explicit RandomWeights(bool trained = false) : trained_(trained) {}
-  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override {
-    at::manual_seed(key.back());
-    return at::randn(shape).set_requires_grad(trained_);
-  }
-  void declare(const std::string&, const std::vector<int64_t>&) override {}
-
- private:
-  bool trained_;
-};
 
 }  // namespace
 

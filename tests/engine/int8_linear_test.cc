@@ -13,9 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "bfloat16_bits.h"
 #include "instruction_sets.h"
 
 using namespace da3::kernels;
+using da3::test::bfloat16;
+using da3::test::from_bfloat16;
 using da3::test::Limited;
 using da3::test::with_every_instruction_set;
 
@@ -25,19 +28,6 @@ std::vector<float> noise(int64_t count, unsigned seed) {
   std::mt19937 generator(seed);
   std::vector<float> out(static_cast<size_t>(count));
   for (float& v : out) v = float(generator() % 20001) / 10000.0f - 1.0f;
-  return out;
-}
-
-// To nearest even.
-uint16_t bfloat16(float v) {
-  uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  return uint16_t((bits + ((bits >> 16) & 1) + 0x7fff) >> 16);
-}
-float from_bfloat16(uint16_t v) {
-  const uint32_t bits = uint32_t(v) << 16;
-  float out;
-  std::memcpy(&out, &bits, sizeof out);
   return out;
 }
 

@@ -12,10 +12,12 @@
 #include "engine/network/ops.h"
 #include "engine/network/tiled_linear.h"
 #include "instruction_sets.h"
+#include "random_weights.h"
 
 using namespace da3;
 using at::Tensor;
 using da3::test::Limited;
+using da3::test::RandomWeights;
 using da3::test::with_every_instruction_set;
 
 namespace {
@@ -194,24 +196,6 @@ TEST_CASE("packed linear: input of another width is an error") {
   if (!packed) return;
   CHECK_THROWS(packed->forward(at::randn({4, 64})));
 }
-
-namespace {
-
-// Answers every question with the same numbers, as parameters that are trained or not.
-class RandomWeights : public WeightSource {
- public:
-  explicit RandomWeights(bool trained) : trained_(trained) {}
-  Tensor take(const std::string& key, const std::vector<int64_t>& shape) override {
-    at::manual_seed(key.back());
-    return at::randn(shape).set_requires_grad(trained_);
-  }
-  void declare(const std::string&, const std::vector<int64_t>&) override {}
-
- private:
-  bool trained_;
-};
-
-}  // namespace
 
 TEST_CASE("linear: laid out or plain, scaled or not, the numbers agree") {
   RandomWeights fixed(false), trained(true);
