@@ -14,8 +14,11 @@
 
 #include "core/stats.h"
 #include "core/worker.h"
+#include "engine/kernels/bfloat16_conv.h"
 #include "engine/kernels/winograd.h"
+#include "engine/network/balanced_for.h"
 #include "engine/network/int8_layer.h"
+#include "engine/network/tiled_linear.h"
 #include "engine/runtime/device.h"
 #include "works/libtorch.h"
 #include "works/work.h"
@@ -84,6 +87,30 @@ std::function<void()> our_int8_linear(const MatmulShape& s) {
   return [=] { layer->forward(x, at::kFloat); };
 }
 
+// By whole tiles.
+std::function<void()> our_bfloat16_linear(const MatmulShape& s, at::ScalarType type) {
+  if (!TiledLinear::runs(type)) throw std::runtime_error("it takes bfloat16, on a processor with AMX");
+  const Tensor x = random_floats({s.rows, s.in}, at::kCPU, type),
+               w = random_floats({s.out, s.in}, at::kCPU, type);
+  const auto layer = std::make_shared<const TiledLinear>(w, Tensor());
+  return [=] { layer->forward(x); };
+}
+
+std::function<void()> our_bfloat16_convolution(const Tensor& x, const Tensor& weight) {
+  using kernels::Bfloat16Conv;
+  if (!TiledLinear::runs(x.scalar_type()))
+    throw std::runtime_error("it takes bfloat16, on a processor with AMX");
+  const Tensor y = at::empty_like(x), w = weight.contiguous();
+  const auto conv = std::make_shared<const Bfloat16Conv>(static_cast<const uint16_t*>(w.data_ptr()), nullptr,
+                                                         w.size(0), w.size(1));
+  return [=] {
+    const Bfloat16Conv::Job job{
+        static_cast<const uint16_t*>(x.data_ptr()), x.size(0), x.size(2), x.size(3), 1,
+        static_cast<uint16_t*>(y.data_ptr())};
+    balanced_for(conv->pieces(job), 1, [&](int64_t begin, int64_t end) { conv->run(job, begin, end); });
+  };
+}
+
 template <typename T>
 std::function<void()> our_convolution(std::shared_ptr<const kernels::WinogradConv> conv, const Tensor& x) {
   const Tensor y = at::empty_like(x);
@@ -91,8 +118,7 @@ std::function<void()> our_convolution(std::shared_ptr<const kernels::WinogradCon
     const kernels::WinogradConv::Job<T> job{
         static_cast<const T*>(x.data_ptr()), x.size(0), x.size(2), x.size(3), 1,
         static_cast<T*>(y.data_ptr())};
-    at::parallel_for(0, conv->blocks(job), 1,
-                     [&](int64_t begin, int64_t end) { conv->run(job, begin, end); });
+    balanced_for(conv->blocks(job), 1, [&](int64_t begin, int64_t end) { conv->run(job, begin, end); });
   };
 }
 
@@ -121,7 +147,8 @@ std::vector<Candidate> cpu_matmul(const MatmulShape& s, const std::string& preci
              }}};
   }
   const at::ScalarType type = scalar_of(precision);
-  return {{"mm",
+  return {{"ours", [s, type] { return our_bfloat16_linear(s, type); }},
+          {"mm",
            [s, type] {
              const Tensor a = random_floats({s.rows, s.in}, at::kCPU, type),
                           b = random_floats({s.in, s.out}, at::kCPU, type);
@@ -238,6 +265,8 @@ std::vector<Candidate> convolutions(const std::string& precision, at::Device dev
   if (device.is_cpu()) {
     out.push_back({"ours, Winograd",
                    [=] { return our_convolution(input().contiguous(last), weight().to(at::kFloat)); }});
+    out.push_back(
+        {"ours, tiles", [=] { return our_bfloat16_convolution(input().contiguous(last), weight()); }});
     out.push_back({"onednn packed convolution", [=] {
                      const std::vector<int64_t> one = {1, 1};
                      const Tensor x = input().contiguous(last);

@@ -307,13 +307,18 @@ class Rows(Folder):
             self.assertRegex(name, f"^tiny-[0-9a-f]{{16}}-42x28-batch1-views1-{precision}$")
 
     def test_our_own_kernels_are_candidates_for_the_ceiling(self):
-        rows = self.rows("ceiling", "--precision", "fp32,int8")
-        ours = {r["operator"]: r for r in rows if r.get("operator", "").startswith("ours")}
-        self.assertEqual(set(ours), {"ours", "ours, Winograd"})
-        self.assertEqual(ours["ours"]["precision"], "int8")
-        self.assertGreater(ours["ours"]["gflops"], 0)
-        if "skipped" in ours["ours, Winograd"]:
-            self.assertIn("AVX-512", ours["ours, Winograd"]["skipped"])
+        rows = self.rows("ceiling", "--precision", "fp32,bf16,int8")
+        ours = {(r["precision"], r["operator"]): r for r in rows if r.get("operator", "").startswith("ours")}
+        names = {"ours", "ours, Winograd", "ours, tiles"}
+        self.assertEqual(set(ours), {(p, n) for p in ("fp32", "bf16") for n in names} | {("int8", "ours")})
+        self.assertGreater(ours["int8", "ours"]["gflops"], 0)
+        for (precision, operator), row in ours.items():
+            if operator == "ours, Winograd":
+                self.assertTrue("gflops" in row or "AVX-512" in row["skipped"], row)
+            elif precision == "bf16":
+                self.assertTrue("gflops" in row or "AMX" in row["skipped"], row)
+            elif precision == "fp32":
+                self.assertIn("AMX", row["skipped"])
 
     def test_loading_in_the_precision_that_the_row_names(self):
         rows = self.rows("load", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--size", "28x28",

@@ -374,10 +374,19 @@ TEST_SUITE("convolution layers") {
 
   TEST_CASE("bfloat16 is close to float32 and stays bfloat16") {
     RandomWeights fixed;
-    const Tensor x = at::randn({1, 64, 9, 14});
-    const Conv2d a(Scope(fixed, "c.", bfloat16()), 64, 64, 3), b(Scope(fixed, "c.", {}), 64, 64, 3);
-    CHECK((a(x).scalar_type() == at::kBFloat16));
-    CHECK(relative_error(a(x), b(x)) < 0.02);
+    const Tensor x = at::randn({2, 64, 9, 14}), base = at::randn({2, 64, 9, 14});
+    const Conv2d b(Scope(fixed, "c.", {}), 64, 64, 3);
+    test::with_every_instruction_set([&] {
+      for (const MapSize maps : {MapSize::small, MapSize::large}) {
+        const Conv2d a(Scope(fixed, "c.", bfloat16()), 64, 64, 3, 1, true, maps);
+        CHECK((a(x).scalar_type() == at::kBFloat16));
+        CHECK(relative_error(a(x), b(x)) < 0.02);
+        CHECK(relative_error(a.forward_relu(x), at::relu(b(x))) < 0.02);
+        CHECK(relative_error(a.forward_rows(x, false), b(x).narrow(2, 1, 7)) < 0.02);
+        CHECK(relative_error(a.add_to(together(base).to(at::kBFloat16), x), base + b(x)) < 0.02);
+        CHECK_THROWS(a(at::randn({1, 32, 9, 14})));
+      }
+    });
     const UpConv2d c(Scope(fixed, "u.", bfloat16()), 64, 2), d(Scope(fixed, "u.", {}), 64, 2);
     CHECK((c(x).scalar_type() == at::kBFloat16));
     CHECK(relative_error(c(x), d(x)) < 0.02);

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "engine/kernels/amx.h"
+#include "engine/kernels/tile_products.h"
 
 namespace da3::kernels {
 namespace {
@@ -82,18 +82,6 @@ DA3_AMX void pack(const uint16_t* x, int64_t rows, int64_t in, int64_t steps, ui
       }
 }
 
-// Memory to be asked for while tiles multiply.
-struct Soon {
-  const char* at;
-  const char* end;
-  int64_t lines;  // for each step
-};
-
-DA3_AMX_INLINE void ask(Soon* soon) {
-  for (int64_t i = 0; i < soon->lines && soon->at < soon->end; ++i, soon->at += 64)
-    _mm_prefetch(soon->at, _MM_HINT_T1);
-}
-
 // sums[32][32] of two tiles of rows, x [2][steps], by two of outputs, w [2][steps].
 DA3_AMX_INLINE void multiply(const uint16_t* x, const uint16_t* w, int64_t steps, Soon* soon, float* sums) {
   constexpr int64_t kRow = 64;  // bytes
@@ -134,17 +122,8 @@ DA3_AMX_INLINE __m512 finished(const Finish& f, const float* sums, int64_t n) {
 }
 
 DA3_AMX void finish(const Finish& f, int64_t rows, const float* sums) {
-  const __mmask16 low = lanes(f.outputs), high = lanes(std::max<int64_t>(f.outputs - 16, 0));
-  for (int64_t r = 0; r < rows; ++r, sums += kBlock) {
-    uint16_t* const to = f.y + r * f.stride;
-    const __m512 first = finished(f, sums, 0), second = finished(f, sums, 16);
-    if (f.outputs == kBlock) {
-      _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
-      continue;
-    }
-    _mm256_mask_storeu_epi16(to, low, (__m256i)_mm512_cvtneps_pbh(first));
-    if (high) _mm256_mask_storeu_epi16(to + 16, high, (__m256i)_mm512_cvtneps_pbh(second));
-  }
+  for (int64_t r = 0; r < rows; ++r, sums += kBlock)
+    keep_32(finished(f, sums, 0), finished(f, sums, 16), f.outputs, f.y + r * f.stride);
 }
 
 // A band of rows, packed, by `blocks` blocks of outputs, beginning at `w`; after the last one `next` is used.

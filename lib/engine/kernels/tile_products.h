@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // For the kernels of this room only: products of bfloat16 by AMX, 32 rows at a time. The caller holds a
-// TileRegisters and has called written().
+// TileRegisters and has called written(). And what becomes of the sums of a block of 32 by 32.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,28 @@
 #if defined(__x86_64__)
 
 namespace da3::kernels {
+
+// Memory to be asked for while tiles multiply.
+struct Soon {
+  const char* at;
+  const char* end;
+  int64_t lines;  // for each step
+};
+
+DA3_AMX_INLINE void ask(Soon* soon) {
+  for (int64_t i = 0; i < soon->lines && soon->at < soon->end; ++i, soon->at += 64)
+    _mm_prefetch(soon->at, _MM_HINT_T1);
+}
+
+// 32 values of a row, as bfloat16; fewer, if there are only `count`.
+DA3_AMX_INLINE void keep_32(__m512 first, __m512 second, int64_t count, uint16_t* to) {
+  if (count >= 32) {
+    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+    return;
+  }
+  _mm256_mask_storeu_epi16(to, lanes(count), (__m256i)_mm512_cvtneps_pbh(first));
+  if (count > 16) _mm256_mask_storeu_epi16(to + 16, lanes(count - 16), (__m256i)_mm512_cvtneps_pbh(second));
+}
 
 // out[r * out_stride + n] = sum over 64 values c of x[r * 64 + c] * w[n, c], for 32 rows r and `columns` n, a
 // multiple of 32. w lies in panels of 32 columns, pairs of values together: [panel][64 / 2][32][2].

@@ -53,7 +53,7 @@ struct Tiling {
 
 template <typename T>
 Tiling tiling_of(const WinogradConv::Job<T>& job, int64_t in) {
-  const int64_t out_rows = job.rows + 2 * job.row_padding - 2;
+  const int64_t out_rows = job.out_rows();
   Tiling t;
   t.tile_rows = (out_rows + kTile - 1) / kTile;
   t.tile_columns = (job.columns + kTile - 1) / kTile;
@@ -159,7 +159,7 @@ void multiply_rows(const float* v, int64_t count, int64_t depth, const float* w,
 template <typename T>
 DA3_AVX512 void put_tile(const WinogradConv::Job<T>& job, int64_t out, int64_t channel, const float* bias,
                          const Place& place, const float* m) {
-  const int64_t out_rows = job.rows + 2 * job.row_padding - 2;
+  const int64_t out_rows = job.out_rows();
   const int64_t rows = std::min(kTile, out_rows - place.row);
   const int64_t columns = std::min(kTile, job.columns - place.column);
   T* const first =

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/kernels/aligned_buffer.h"
+#include "engine/kernels/conv_job.h"
 
 namespace da3::kernels {
 
@@ -30,16 +31,8 @@ class WinogradConv {
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
 
-  // Maps of channels that lie together. T: float, or uint16_t for bfloat16.
   template <typename T>
-  struct Job {
-    const T* from;  // [items][rows][columns][in]
-    int64_t items, rows, columns;
-    int64_t row_padding;  // 0 or 1 rows of zeros above and below; left and right it is always one column
-    T* to;                // [items][rows + 2 row_padding - 2][columns][out]
-    bool relu = false;    // max(0, result)
-    bool add = false;     // result added to what `to` holds
-  };
+  using Job = ConvJob<T>;
 
   // Work is divided into blocks; each may be computed on another thread.
   template <typename T>

@@ -92,43 +92,49 @@ Conv2d::Conv2d(const Scope& s, int64_t in, int64_t out, int64_t kernel, int64_t 
 }
 
 void Conv2d::lay_out(MapSize maps) {
-  const bool square = weight.size(2) == 3 && stride_ == 1;
-  const bool fast =
-      kernels::WinogradConv::available() && (type_ == at::kFloat || kernels::WinogradConv::beats_bfloat16());
-  if (maps == MapSize::large && square && fast && fusible() &&
-      kernels::WinogradConv::fits(weight.size(1), weight.size(0))) {
-    winograd_ = std::make_shared<kernels::WinogradConv>(weight.contiguous().data_ptr<float>(),
-                                                        floats_or_null(bias), weight.size(0), weight.size(1));
+  using namespace kernels;
+  const int64_t in = weight.size(1), kernel = weight.size(2);
+  const bool square = kernel == 3 && stride_ == 1;
+  const bool half = type_ == at::kBFloat16, tiles = half && Bfloat16Conv::available();
+  const bool fast = WinogradConv::available() && (half ? WinogradConv::beats_bfloat16() : fusible());
+  const Tensor w = weight.to(type_).contiguous(), b = bias.defined() ? bias.to(type_) : bias;
+  if (square && tiles) {
+    tiled_ = std::make_shared<Bfloat16Conv>(static_cast<uint16_t*>(w.data_ptr()), floats_or_null(bias),
+                                            outputs_, in);
+  } else if (square && fast && maps == MapSize::large && WinogradConv::fits(in, outputs_)) {
+    winograd_ = std::make_shared<WinogradConv>(weight.contiguous().data_ptr<float>(), floats_or_null(bias),
+                                               outputs_, in);
+  } else if (kernel == 1 && stride_ == 1) {
+    linear_ = PackedLinear::make(w.flatten(1), b);
   } else {
-    const Tensor w = weight.to(type_), b = bias.defined() ? bias.to(type_) : bias;
-    if (weight.size(2) == 1 && stride_ == 1)
-      linear_ = PackedLinear::make(w.flatten(1), b);
-    else
-      packed_ = PackedConv::make(w, b, stride_);
+    packed_ = PackedConv::make(w, b, stride_);
   }
-  if (winograd_ || linear_ || packed_) weight = bias = Tensor();
+  if (ours() || linear_ || packed_) weight = bias = Tensor();
 }
 
-void Conv2d::run_winograd(const Tensor& input, int64_t padding_rows, bool relu, bool add,
-                          const Tensor& to) const {
+void Conv2d::run_ours(const Tensor& input, int64_t padding_rows, bool relu, bool add,
+                      const Tensor& to) const {
   const Tensor x = as_channels_last(input);
-  TORCH_CHECK(x.size(1) == winograd_->in(), "a map of ", x.size(1), " channels, not ", winograd_->in());
+  const int64_t in = winograd_ ? winograd_->in() : tiled_->in();
+  TORCH_CHECK(x.size(1) == in, "a map of ", x.size(1), " channels, not ", in);
   with_values(x, [&](auto* values) {
     using T = std::remove_pointer_t<decltype(values)>;
-    kernels::WinogradConv::Job<T> job{values,    x.size(0),    x.size(2),
-                                      x.size(3), padding_rows, static_cast<T*>(to.data_ptr())};
-    job.relu = relu;
-    job.add = add;
-    balanced_for(winograd_->blocks(job), 1,
-                 [&](int64_t begin, int64_t end) { winograd_->run(job, begin, end); });
+    const kernels::ConvJob<T> job{
+        values, x.size(0), x.size(2), x.size(3), padding_rows, static_cast<T*>(to.data_ptr()), relu, add};
+    if (winograd_) {
+      balanced_for(winograd_->blocks(job), 1,
+                   [&](int64_t begin, int64_t end) { winograd_->run(job, begin, end); });
+    } else if constexpr (std::is_same_v<T, uint16_t>) {
+      balanced_for(tiled_->pieces(job), 1, [&](int64_t begin, int64_t end) { tiled_->run(job, begin, end); });
+    }
   });
 }
 
 Tensor Conv2d::run(const Tensor& input, int64_t padding_rows, bool relu) const {
   const Tensor x = trained_ ? input : input.to(type_);
-  if (winograd_) {
+  if (ours()) {
     const Tensor y = empty_map({x.size(0), outputs_, x.size(2) + 2 * padding_rows - 2, x.size(3)}, x);
-    run_winograd(x, padding_rows, relu, false, y);
+    run_ours(x, padding_rows, relu, false, y);
     return y;
   }
   if (packed_) return packed_->forward(x, padding_rows, padding_, relu);
@@ -141,10 +147,10 @@ Tensor Conv2d::run(const Tensor& input, int64_t padding_rows, bool relu) const {
 Tensor Conv2d::add_to(const Tensor& base, const Tensor& input) const {
   const bool writable = base.scalar_type() == type_ && base.is_contiguous(at::MemoryFormat::ChannelsLast);
   if (writable && packed_) return packed_->add_to(base, input.to(type_), padding_, padding_);
-  if (writable && winograd_) {
+  if (writable && ours()) {
     TORCH_CHECK(base.sizes() == at::IntArrayRef({input.size(0), outputs_, input.size(2), input.size(3)}),
                 "a map of sizes ", base.sizes(), " cannot take this sum");
-    run_winograd(input.to(type_), padding_, false, true, base);
+    run_ours(input.to(type_), padding_, false, true, base);
     return base;
   }
   return run(input, padding_, false).add_(base);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 
+#include "engine/kernels/bfloat16_conv.h"
 #include "engine/kernels/winograd.h"
 #include "engine/network/packed_conv.h"
 #include "engine/network/packed_linear.h"
@@ -46,8 +47,10 @@ class Conv2d {
  private:
   Tensor run(const Tensor& x, int64_t padding_rows, bool relu) const;
   void lay_out(MapSize maps);
-  // Into `to`.
-  void run_winograd(const Tensor& x, int64_t padding_rows, bool relu, bool add, const Tensor& to) const;
+  // Whether a kernel of our own computes it.
+  bool ours() const { return winograd_ || tiled_; }
+  // By that kernel, into `to`.
+  void run_ours(const Tensor& x, int64_t padding_rows, bool relu, bool add, const Tensor& to) const;
 
   int64_t stride_ = 1, padding_ = 0, outputs_ = 0;
   at::ScalarType type_ = at::kFloat;
@@ -55,6 +58,7 @@ class Conv2d {
   std::shared_ptr<const PackedConv> packed_;
   std::shared_ptr<const PackedLinear> linear_;  // 1x1
   std::shared_ptr<const kernels::WinogradConv> winograd_;
+  std::shared_ptr<const kernels::Bfloat16Conv> tiled_;
 };
 
 // Transposed convolution whose stride equals its kernel, as many channels out as in. Each pixel becomes a
