@@ -49,25 +49,59 @@ find_python() {
   return 1
 }
 python=$(find_python) || die "no Python with PyTorch found; install torch, or set PYTHON to an interpreter that has it"
-libtorch=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))' 2>/dev/null)
-say "PyTorch $("$python" -c 'import torch; print(torch.__version__)' 2>/dev/null) in $libtorch"
-if [[ $device == cuda* ]]; then
-  "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
-    die "PyTorch sees no CUDA device; DA3_DEVICE=cpu runs on the CPU"
+# One call, since PyTorch takes seconds to load: folder, version, whether there is a GPU, and where pip puts programs.
+mapfile -t about < <("$python" -c 'import os, sysconfig, torch
+print(os.path.dirname(torch.__file__), torch.__version__, torch.cuda.is_available(), sysconfig.get_path("scripts"), sep="\n")' 2>/dev/null)
+libtorch=${about[0]:-}
+[[ -n $libtorch ]] || die "$python cannot load torch"
+say "PyTorch ${about[1]} in $libtorch"
+if [[ $device == cuda* && ${about[2]} != True ]]; then
+  die "PyTorch sees no CUDA device; DA3_DEVICE=cpu runs on the CPU"
 fi
 
 # Tools: those that are there, else from pip.
 tools=$build-tools
-export PATH=$tools/bin:$PATH PYTHONPATH=$tools${PYTHONPATH:+:$PYTHONPATH}
+export PATH=$tools/bin:$PATH:${about[3]} PYTHONPATH=$tools${PYTHONPATH:+:$PYTHONPATH}
 missing=()
 command -v meson >/dev/null || missing+=(meson)
 command -v ninja >/dev/null || missing+=(ninja)
 command -v pkg-config >/dev/null || command -v pkgconf >/dev/null || missing+=(pkgconf)
 if ((${#missing[@]})); then
   say "installing ${missing[*]}"
-  "$python" -m pip install --quiet --disable-pip-version-check --target "$tools" "${missing[@]}" ||
-    die "no ${missing[*]}, and pip cannot install it; install it by other means"
+  "$python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 5 --target "$tools" "${missing[@]}" ||
+    [[ ${missing[*]} == pkgconf ]] || die "no ${missing[*]}, and pip cannot install it; install it by other means"
 fi
+# Without any of them: meson asks for nothing that the descriptions below do not say.
+write_pkg_config() {
+  mkdir -p "$tools/bin"
+  cat >"$tools/bin/pkg-config" <<'END'
+#!/usr/bin/env bash
+# Answers from descriptions written by bench/cuda.sh.
+wanted=() name=
+for word in "$@"; do
+  case $word in
+    --version) echo 0.29.2; exit 0 ;;
+    -*) wanted+=("$word") ;;
+    *) [[ -n $name || $word == [\<\>=]* ]] || name=$word ;;
+  esac
+done
+IFS=: read -ra folders <<<"$PKG_CONFIG_PATH"
+for folder in "${folders[@]}"; do
+  [[ -f $folder/$name.pc ]] || continue
+  for word in "${wanted[@]}"; do
+    case $word in
+      --modversion) sed -n 's/^Version: //p' "$folder/$name.pc" ;;
+      --cflags) sed -n 's/^Cflags: //p' "$folder/$name.pc" ;;
+      --libs) echo ;;
+    esac
+  done
+  exit 0
+done
+exit 1
+END
+  chmod +x "$tools/bin/pkg-config"
+}
+command -v pkg-config >/dev/null || command -v pkgconf >/dev/null || write_pkg_config
 if ! command -v pkg-config >/dev/null; then
   export PKG_CONFIG=pkgconf
 fi
@@ -123,6 +157,14 @@ else
     { tail -n 25 "$out/configure.log" >&2; die "configuring failed; the whole text is in $out/configure.log"; }
 fi
 
+# Their absence shows in no figure but their own.
+if [[ $device == cuda* ]] && ! grep -q DA3_CUDA_GRAPHS "$build/build.ninja"; then
+  say "WARNING: CUDA's headers do not compile (crt/ missing?): no CUDA graphs in this build"
+  missing=("CUDA graphs: not built, CUDA's headers do not compile; see configure.log")
+else
+  missing=()
+fi
+
 say "building"
 targets=(bench/da3-bench lib/engine/libda3engine.so)
 if ninja -C "$build" -n tests/da3-parity >/dev/null 2>&1; then
@@ -132,8 +174,11 @@ ninja -C "$build" "${targets[@]}" >"$out/build.log" 2>&1 ||
   { grep -m 5 -A 5 -E 'error|FAILED' "$out/build.log" >&2; die "the build failed; the whole text is in $out/build.log"; }
 
 failed=0
-missing=()  # what was not done, for the tables
+# `missing`: what was not done, for the tables.
 rm -f "$out"/{parity,accuracy,left-out}.txt  # of an earlier run
+# A check that hangs must not cost the figures.
+checks=$((limit < 540 ? 540 : limit))
+[[ $device != cuda* ]] || checks=150
 # The accuracy of each precision, on the checkpoint that ships.
 check_accuracy() {
   local program=$build/tests/accuracy/accuracy_test
@@ -144,11 +189,11 @@ check_accuracy() {
   say "accuracy of the checkpoint that ships"
   ninja -C "$build" tests/accuracy/accuracy_test >>"$out/build.log" 2>&1 || return 1
   DA3_TEST_DEVICE=$device DA3_SOURCE_ROOT=$root DA3_MODEL_PATH=$root/models \
-    DA3_ENGINE_PATH=$build/lib/engine/libda3engine.so "$program" >"$out/accuracy.txt" 2>&1
+    DA3_ENGINE_PATH=$build/lib/engine/libda3engine.so timeout "$checks" "$program" >"$out/accuracy.txt" 2>&1
 }
 if [[ -x $build/tests/da3-parity ]]; then
   say "comparing with recorded results"
-  if "$build/tests/da3-parity" --device "$device" "$root/tests/data/goldens" >"$out/parity.txt" 2>&1; then
+  if timeout "$checks" "$build/tests/da3-parity" --device "$device" "$root/tests/data/goldens" >"$out/parity.txt" 2>&1; then
     tail -n 2 "$out/parity.txt" >&2
   else
     failed=1
@@ -168,6 +213,21 @@ case $accuracy in
   *) failed=1; say "accuracy FAILED; see $out/accuracy.txt. Figures follow all the same." ;;
 esac
 
+# After every work: whoever stops this script keeps what is there.
+tables() {
+  {
+    echo "# Figures of $(date -u +%Y-%m-%d)"
+    for name in ceiling large largeattention largemax small smallmax scores upstream16 upstream1 compiled16 views base matrix attention \
+      batching load; do
+      [[ -f $out/$name.md ]] && printf '\n# %s\n\n' "$name" && cat "$out/$name.md"
+    done
+    for name in parity accuracy; do
+      [[ -f $out/$name.txt ]] && printf '\n# %s\n\n' "$name" && sed 's/^/    /' "$out/$name.txt" | tail -n 40
+    done
+    [[ -f $out/left-out.txt ]] && printf '\n# Left out\n\n' && sed 's/^/* /' "$out/left-out.txt"
+  } >"$out/RESULTS.md" || true
+}
+
 measure() {  # name of the table, then the words after da3-bench
   local name=$1
   shift
@@ -183,15 +243,19 @@ measure() {  # name of the table, then the words after da3-bench
     failed=1
     say "$name FAILED: $(tail -n 1 "$out/$name.log")"
   fi
+  tables
 }
 
 ((${#missing[@]} == 0)) || printf '%s\n' "${missing[@]}" >"$out/left-out.txt"
 measure ceiling ceiling --seconds 5
 # What the targets are about comes first.
 measure large model --model synthetic:da3-large --size 504x504 --batch 1,16 --precision fp32,bf16,fp16,fp8 --runs 20 --seconds 15
-measure largemax model --model synthetic:da3-large --size 504x504 --batch 1,16 --mode max --runs 20 --seconds 15
+# Whether the choice that was made for it is the best one.
+measure largeattention model --model synthetic:da3-large --size 504x504 --batch 16 --precision bf16 \
+  --attention fused,flash,cudnn,efficient --runs 10 --seconds 5
+measure largemax model --model synthetic:da3-large --size 504x504 --batch 1,16 --mode max --precision bf16 --runs 20 --seconds 15
 measure small model --model synthetic:da3-small --size 504x280 --batch 1,32,64 --runs 20 --seconds 10
-measure smallmax model --model synthetic:da3-small --size 504x280 --batch 1,32,64 --mode max --runs 20 --seconds 10
+measure smallmax model --model synthetic:da3-small --size 504x280 --batch 1,32,64 --mode max --precision bf16 --runs 20 --seconds 10
 measure scores model --model da3-demo --size 196x154 --batch 1 --views 1 --precision fp32,tf32,bf16,fp16,fp8 --scenes 56 --runs 10 \
   --seconds 5
 if [[ -n $upstream ]]; then
@@ -207,18 +271,9 @@ measure views model --model synthetic:da3-large --size 504x504 --views 5,20 --ru
 measure base model --model synthetic:da3-base --size 504x504 --batch 1,16 --runs 20 --seconds 10
 measure matrix matrix --precision fp32,bf16,auto --mode balanced,max --runs 5 --seconds 5
 measure attention attention --seconds 3
-measure load load --model synthetic:da3-large --runs 3
 measure batching batching --model synthetic:da3-large
+measure load load --model synthetic:da3-large --runs 3 --warm-up 0 --seconds 30
 
-{
-  echo "# Figures of $(date -u +%Y-%m-%d)"
-  for name in ceiling large largemax small smallmax scores upstream16 upstream1 compiled16 views base matrix attention load batching; do
-    [[ -f $out/$name.md ]] && printf '\n# %s\n\n' "$name" && cat "$out/$name.md"
-  done
-  for name in parity accuracy; do
-    [[ -f $out/$name.txt ]] && printf '\n# %s\n\n' "$name" && sed 's/^/    /' "$out/$name.txt" | tail -n 40
-  done
-  [[ -f $out/left-out.txt ]] && printf '\n# Left out\n\n' && sed 's/^/* /' "$out/left-out.txt"
-} >"$out/RESULTS.md" || true
+tables
 say "tables: $out/RESULTS.md"
 exit "$failed"

@@ -19,6 +19,7 @@ import glob
 import importlib.util
 import os
 import re
+import shutil
 import sys
 import sysconfig
 
@@ -87,13 +88,18 @@ def find_abi(libdir):
 
 
 def find_cuda_include(prefix):
-    # pip puts the CUDA headers beside torch: nvidia/cuda_runtime/include, nvidia/cu13/include, ...
+    # pip puts the CUDA headers beside torch: nvidia/cuda_runtime/include, nvidia/cu13/include, ... Since CUDA 13 a part of
+    # them (crt/) is a package of its own, without which no header compiles: a whole set comes before one without.
     beside = sorted(glob.glob(os.path.join(os.path.dirname(prefix), "nvidia", "*", "include")))
-    homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda", "/usr"]
-    for folder in beside + [os.path.join(home, "include") for home in homes if home]:
-        if os.path.exists(os.path.join(folder, "cuda_runtime_api.h")):
-            return folder
-    return ""
+    homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
+    compiler = shutil.which("nvcc")
+    if compiler:
+        homes.append(os.path.dirname(os.path.dirname(os.path.realpath(compiler))))
+    homes += ["/usr/local/cuda", "/usr"]
+    folders = beside + [os.path.join(home, "include") for home in homes if home]
+    found = [folder for folder in folders if os.path.exists(os.path.join(folder, "cuda_runtime_api.h"))]
+    whole = [folder for folder in found if os.path.exists(os.path.join(folder, "crt", "host_config.h"))]
+    return (whole + found + [""])[0]
 
 
 def inspect(prefix):

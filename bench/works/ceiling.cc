@@ -98,7 +98,7 @@ std::function<void()> our_bfloat16_linear(const MatmulShape& s, at::ScalarType t
 
 std::function<void()> our_bfloat16_convolution(const Tensor& x, const Tensor& weight) {
   using kernels::Bfloat16Conv;
-  if (!TiledLinear::runs(x.scalar_type()))
+  if (x.scalar_type() != at::kBFloat16 || !Bfloat16Conv::available())
     throw std::runtime_error("it takes bfloat16, on a processor with AMX");
   const Tensor y = at::empty_like(x), w = weight.contiguous();
   const auto conv = std::make_shared<const Bfloat16Conv>(static_cast<const uint16_t*>(w.data_ptr()), nullptr,

@@ -98,7 +98,8 @@ class Session {
                {"gflop", gflop_of(model_->config, setup_)},
                {"synthetic", model_->synthetic},
                {"name", model_->config.name},
-               {"parameters", model_->parameters}};
+               {"parameters", model_->parameters},
+               {"plan", model_->plan.text}};
     if (tf32_ && model_->precision == DA3_PRECISION_FP32) out["tf32"] = true;
     return out;
   }
@@ -112,9 +113,11 @@ class Session {
     return elapsed;
   }
 
-  Row memory() const {
+  Row memory() {
     Row out = {{"peak_rss_mb", peak_memory_mb()}};
     if (device_peak_mb_ > 0) out["device_peak_mb"] = device_peak_mb_;
+    if (model_->device.is_cuda()) out["replayed"] = inference_->replayed();
+    if (const std::string remark = inference_->take_remark(); !remark.empty()) out["remark"] = remark;
     return out;
   }
 
@@ -258,7 +261,7 @@ std::vector<Outcome> run_alternatives(const std::vector<Alternative>& alternativ
   run_in_turn(turns, plan);
   for (size_t i = 0; i < out.size(); ++i) {
     Outcome& outcome = out[i];
-    for (const char* key : {"precision", "attention", "tf32", "threads"})
+    for (const char* key : {"precision", "attention", "tf32", "threads", "plan"})
       if (outcome.ready.contains(key)) outcome.row[key] = outcome.ready[key];
     add_times(turns[i], &outcome.row);
     if (outcome.row.contains("skipped")) {

@@ -385,6 +385,17 @@ TEST_SUITE("convolution layers") {
         CHECK(relative_error(a.forward_rows(x, false), b(x).narrow(2, 1, 7)) < 0.02);
         CHECK(relative_error(a.add_to(together(base).to(at::kBFloat16), x), base + b(x)) < 0.02);
         CHECK_THROWS(a(at::randn({1, 32, 9, 14})));
+        if (!kernels::Bfloat16Conv::available()) continue;
+        // By tiles, to the bit.
+        const Tensor w = Scope(fixed, "c.", bfloat16()).take("weight", {64, 64, 3, 3}).to(at::kBFloat16),
+                     bias = Scope(fixed, "c.", bfloat16()).take("bias", {64});
+        const kernels::Bfloat16Conv conv(static_cast<uint16_t*>(w.contiguous().data_ptr()),
+                                         bias.data_ptr<float>(), 64, 64);
+        const Tensor from = together(x).to(at::kBFloat16), y = at::empty_like(from);
+        const kernels::Bfloat16Conv::Job job{static_cast<uint16_t*>(from.data_ptr()), 2, 9, 14, 1,
+                                             static_cast<uint16_t*>(y.data_ptr())};
+        conv.run(job, 0, conv.pieces(job));
+        CHECK(at::equal(a(x), y));
       }
     });
     const UpConv2d c(Scope(fixed, "u.", bfloat16()), 64, 2), d(Scope(fixed, "u.", {}), 64, 2);

@@ -93,6 +93,7 @@ class FindLibtorch(Case):
         fake_libtorch(self.python, package=True, cuda=True)
         headers = self.dir / "python" / "nvidia" / "cu13" / "include"
         write(headers / "cuda_runtime_api.h")
+        write(headers / "crt" / "host_config.h")
         answer = self.found()
         self.assertEqual(answer["cuda"], ["yes"])
         self.assertEqual(answer["cuda_include"], [str(headers)])

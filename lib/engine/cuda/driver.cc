@@ -37,14 +37,16 @@ struct Opened {
   std::string error;
 };
 
-// One that LibTorch has brought along comes before any other; the last name lies beside LibTorch and finds
-// NVRTC where pip puts it.
+// One that is loaded comes before any other. Then the one that lies beside LibTorch, which finds NVRTC where
+// pip puts it, and that its parts: by itself NVRTC may open and then compile nothing.
 void* open_nvrtc() {
-  constexpr const char* kNames[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2", "libnvrtc.so",
-                                    "libcaffe2_nvrtc.so"};
-  for (const int how : {RTLD_NOLOAD, 0})
-    for (const char* name : kNames)
-      if (void* const library = dlopen(name, RTLD_NOW | RTLD_LOCAL | how)) return library;
+  constexpr const char* kLoaded[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2"};
+  constexpr const char* kNames[] = {"libcaffe2_nvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12",
+                                    "libnvrtc.so.11.2", "libnvrtc.so"};
+  for (const char* name : kLoaded)
+    if (void* const library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD)) return library;
+  for (const char* name : kNames)
+    if (void* const library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
   return nullptr;
 }
 

@@ -15,8 +15,9 @@ constexpr int64_t kStep = 32;      // inputs multiplied by one instruction
 constexpr int64_t kTileRows = 16;  // of a register
 constexpr int64_t kBlock = 32;     // pixels and outputs computed together: two tiles by two
 constexpr int64_t kPackedValues = int64_t(256) << 10;  // of a band: they stay in the second-level cache
-constexpr int64_t kFewestPieces = 32;                  // if there are less, outputs are given out apart
-constexpr int64_t kPieceOutputs = 64;                  // then
+constexpr int64_t kFewestPixels = 128;                 // of a band, though they be more
+constexpr int64_t kFewestPieces = 32;  // for many threads; if there are less, bands are cut, and outputs
+constexpr int64_t kPieceOutputs = 64;
 
 int64_t ceil_div(int64_t value, int64_t by) {
   return (value + by - 1) / by;
@@ -40,11 +41,18 @@ Bfloat16Conv::Cut Bfloat16Conv::cut(const Job& job) const {
   Cut c;
   const int64_t rows = std::max<int64_t>(job.out_rows(), 1);
   c.pitch = job.columns + 2;
-  const int64_t most = kPackedValues / (c.pitch * steps_ * kStep) - 2;
-  c.bands = ceil_div(rows, std::clamp<int64_t>(most, 1, rows));
+  // Fewer pixels are not worth reading all weights for, nor the two rows packed besides.
+  const int64_t least = std::min(rows, ceil_div(kFewestPixels, c.pitch));
+  const int64_t fitting = kPackedValues / (c.pitch * steps_ * kStep) - 2;
+  c.bands = ceil_div(rows, std::clamp(fitting, least, rows));
+  c.outputs = columns_;
+  if (job.items * c.bands < kFewestPieces) {
+    c.outputs = std::min(columns_, kPieceOutputs);
+    const int64_t wanted = ceil_div(kFewestPieces, job.items * ceil_div(columns_, c.outputs));
+    c.bands = std::clamp(wanted, c.bands, std::max(c.bands, rows / least));
+  }
   c.band_rows = ceil_div(rows, c.bands);
   c.bands = ceil_div(rows, c.band_rows);
-  c.outputs = job.items * c.bands < kFewestPieces ? std::min(columns_, kPieceOutputs) : columns_;
   c.pieces_a_band = ceil_div(columns_, c.outputs);
   return c;
 }

@@ -95,19 +95,20 @@ void Conv2d::lay_out(MapSize maps) {
   using namespace kernels;
   const int64_t in = weight.size(1), kernel = weight.size(2);
   const bool square = kernel == 3 && stride_ == 1;
-  const bool half = type_ == at::kBFloat16, tiles = half && Bfloat16Conv::available();
-  const bool fast = WinogradConv::available() && (half ? WinogradConv::beats_bfloat16() : fusible());
-  const Tensor w = weight.to(type_).contiguous(), b = bias.defined() ? bias.to(type_) : bias;
-  if (square && tiles) {
-    tiled_ = std::make_shared<Bfloat16Conv>(static_cast<uint16_t*>(w.data_ptr()), floats_or_null(bias),
-                                            outputs_, in);
-  } else if (square && fast && maps == MapSize::large && WinogradConv::fits(in, outputs_)) {
+  const bool bfloat16 = type_ == at::kBFloat16;
+  const bool fast = WinogradConv::available() && (bfloat16 ? WinogradConv::beats_bfloat16() : fusible());
+  if (square && fast && maps == MapSize::large && WinogradConv::fits(in, outputs_)) {
     winograd_ = std::make_shared<WinogradConv>(weight.contiguous().data_ptr<float>(), floats_or_null(bias),
                                                outputs_, in);
-  } else if (kernel == 1 && stride_ == 1) {
-    linear_ = PackedLinear::make(w.flatten(1), b);
   } else {
-    packed_ = PackedConv::make(w, b, stride_);
+    const Tensor w = weight.to(type_).contiguous(), b = bias.defined() ? bias.to(type_) : bias;
+    if (square && bfloat16 && Bfloat16Conv::available())
+      tiled_ = std::make_shared<Bfloat16Conv>(static_cast<uint16_t*>(w.data_ptr()), floats_or_null(bias),
+                                              outputs_, in);
+    else if (kernel == 1 && stride_ == 1)
+      linear_ = PackedLinear::make(w.flatten(1), b);
+    else
+      packed_ = PackedConv::make(w, b, stride_);
   }
   if (ours() || linear_ || packed_) weight = bias = Tensor();
 }
@@ -126,6 +127,8 @@ void Conv2d::run_ours(const Tensor& input, int64_t padding_rows, bool relu, bool
                    [&](int64_t begin, int64_t end) { winograd_->run(job, begin, end); });
     } else if constexpr (std::is_same_v<T, uint16_t>) {
       balanced_for(tiled_->pieces(job), 1, [&](int64_t begin, int64_t end) { tiled_->run(job, begin, end); });
+    } else {
+      TORCH_CHECK(false, "a convolution in bfloat16 cannot take ", x.scalar_type());
     }
   });
 }

@@ -17,7 +17,8 @@
 
 namespace da3 {
 
-// Whether a layer works on maps so large that a fourfold of its weights is worth fewer products (winograd.h).
+// Whether a layer works on maps so large that a fourfold of its weights is worth fewer products (winograd.h;
+// of no interest where whole tiles are multiplied).
 enum class MapSize { small, large };
 
 // With square kernels. On the CPU the weights are laid out for its kernels when the layer is built, unless

@@ -8,6 +8,11 @@
 #if TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR >= 205
 #define DA3_RECORDS
 #endif
+// Since 2.11 the allocator of page-locked memory takes part, too.
+#if TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR >= 211
+#define DA3_RECORDS_PINNED
+#include <ATen/core/CachingHostAllocator.h>
+#endif
 #endif
 
 #ifdef DA3_RECORDS
@@ -67,10 +72,21 @@ class Graph : public Recording {
     }
     leave_pool();
   }
-  // Where the end of a recording failed, the allocator may still be told that one is under way.
+  // Where the end of a recording failed, the allocators may still be told that one is under way, and the
+  // graph does not give its memory back. What has been ended throws.
   void leave_pool() {
+    namespace cuda = c10::cuda::CUDACachingAllocator;
+    leave([&] { cuda::endAllocateToPool(device_.index(), *pool_); },
+          [&] { cuda::releasePool(device_.index(), *pool_); });
+#ifdef DA3_RECORDS_PINNED
+    auto* const pinned = at::getHostAllocator(at::kCUDA);
+    leave([&] { pinned->end_allocate_to_pool(*pool_); }, [&] { pinned->release_pool(*pool_); });
+#endif
+  }
+  static void leave(const std::function<void()>& end, const std::function<void()>& release) {
     try {
-      c10::cuda::CUDACachingAllocator::endAllocateToPool(device_.index(), *pool_);
+      end();
+      release();
     } catch (const std::exception&) {
     }
   }
