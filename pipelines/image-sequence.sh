@@ -14,7 +14,8 @@ first=${FIRST:-0}
 [ -f "$(printf "$1" "$first")" ] || fail "there is no image $(printf "$1" "$first")"
 output=${2:-depth-%04d.png}
 
-exec gst-launch-1.0 -e multifilesrc location="$1" index="$first" num-buffers="$num_buffers" caps=image/png,framerate=1/1 ! \
-  pngdec ! videoconvert ! da3infer model="$model" process-res="$process_res" views="${VIEWS:-1}" ! \
+exec gst-launch-1.0 -e multifilesrc location="$(quoted "$1")" index="$first" num-buffers="$num_buffers" \
+  caps=image/png,framerate=1/1 ! pngdec ! videoconvert ! \
+  da3infer model="$model" process-res="$process_res" views="${VIEWS:-1}" ! \
   da3extract plane=depth output-size=source ! videoconvert ! video/x-raw,format=GRAY16_BE ! pngenc ! \
-  multifilesink location="$output"
+  multifilesink location="$(quoted "$output")"

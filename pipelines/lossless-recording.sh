@@ -9,9 +9,8 @@
 [ -f "$1" ] || fail "there is no file $1"
 output=${2:-recording.mkv}
 
-exec gst-launch-1.0 -e matroskamux name=mux ! filesink location="$output" \
-  uridecodebin uri="file://$(realpath "$1")" ! videoconvert ! \
-  identity eos-after="$([ "$num_buffers" -lt 0 ] && echo -1 || echo $((num_buffers + 1)))" ! \
+exec gst-launch-1.0 -e matroskamux name=mux ! filesink location="$(quoted "$output")" \
+  filesrc location="$(quoted "$1")" ! decodebin ! videoconvert ! "${limit[@]}" ! \
   da3infer model="$model" process-res="$process_res" ! tee name=results \
   results. ! queue ! videoconvert ! x264enc tune=zerolatency ! h264parse ! mux. \
   results. ! queue ! da3extract plane=depth ! avenc_ffv1 ! mux.
