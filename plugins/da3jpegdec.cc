@@ -12,9 +12,10 @@
  * With process-res=0 it always decodes at full size. Colours are those of the JPEG standard (BT.601, full
  * range).
  *
- * A picture that is damaged or breaks off is left out with a warning; more than `max-errors` in a row (here
- * 10 unless set), or a stream of which nothing can be decoded, is an error. Two fields in one buffer (some
- * old capture cards) are refused.
+ * A picture that is damaged or breaks off is left out with a warning, and so is, where each buffer is one
+ * file (multifilesrc), a file that is empty or no JPEG at all; the pictures after it keep their times. More
+ * than `max-errors` in a row (here 10 unless set), or a stream of which nothing can be decoded, is an error.
+ * Two fields in one buffer (some old capture cards) are refused.
  *
  * ## Example
  * |[
@@ -28,6 +29,7 @@
 #include <gst/video/video.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/enums.h"
@@ -39,7 +41,7 @@
 #include "gst/da3/da3.h"
 #include "image/jpeg.h"
 #include "image/process_size.h"
-#include "jpeg_boundary.h"
+#include "jpeg_stream.h"
 #include "preprocess_view.h"
 
 GST_DEBUG_CATEGORY_STATIC(da3jpegdec_debug);
@@ -50,7 +52,7 @@ using da3::plugin::CapsPtr;
 using da3::plugin::ElementError;
 using da3::plugin::FrameOutput;
 using da3::plugin::guard;
-using da3::plugin::JpegBoundary;
+using da3::plugin::JpegStream;
 using da3::plugin::MappedFrame;
 using da3::plugin::post_warning;
 
@@ -77,10 +79,15 @@ struct State {
 
   // Streaming thread alone.
   image::JpegDecoder decoder;
-  JpegBoundary boundary;
-  CodecState input, output;
-  bool parsed = false;  // by the caps
+  JpegStream stream;
+  CodecState input, output;            // no input: a file without caps
+  std::optional<gsize> not_a_picture;  // the frame at hand is a buffer of so many bytes that holds none
+  bool parsed = false;                 // by the caps
   gint64 decoded = 0, damaged = 0, pictures = 0;
+  gint in_a_row = 0;  // damaged
+  // Since the start or a flush: a picture has come out, and how many were left out before it.
+  bool shown = false;
+  guint64 left_out_first = 0;
   gsize garbage = 0;    // bytes that belong to no picture
   bool failed = false;  // it has said so
   // Of the picture at hand: as it was, and as it is decoded.
@@ -201,8 +208,12 @@ void attach_views(const State& s, GstBuffer* in, GstBuffer* out) {
 
 // Some capture cards send both fields of a frame as one picture after the other, each of half the height.
 void refuse_fields(const State& s, image::Size full) {
+  if (!s.input) return;
   const GstVideoInfo& caps = s.input->info;
-  if (GST_VIDEO_INFO_WIDTH(&caps) != full.width || GST_VIDEO_INFO_HEIGHT(&caps) < 2 * full.height - 1) return;
+  // Of an odd number of rows one field has one more. A picture of one row is none of two of its own.
+  if (GST_VIDEO_INFO_WIDTH(&caps) != full.width || GST_VIDEO_INFO_HEIGHT(&caps) <= full.height ||
+      GST_VIDEO_INFO_HEIGHT(&caps) < 2 * full.height - 1)
+    return;
   throw image::JpegError("It has half the height of the caps (" + std::to_string(full.height) + " of " +
                          std::to_string(GST_VIDEO_INFO_HEIGHT(&caps)) +
                          " rows): two fields in a buffer are not supported; use jpegdec.");
@@ -211,6 +222,10 @@ void refuse_fields(const State& s, image::Size full) {
 // Throws JpegError if the picture cannot be used. On OK the frame has an output buffer.
 GstFlowReturn decode(GstDa3JpegDec* self, GstVideoCodecFrame* frame) {
   State& s = *self->state;
+  if (s.not_a_picture)
+    throw image::JpegError(*s.not_a_picture > 0 ? "There is no JPEG picture in its " +
+                                                      std::to_string(*s.not_a_picture) + " bytes."
+                                                : "It is empty.");
   const MappedInput input(frame->input_buffer);
   const image::Size full = s.decoder.open(input.data(), input.size());
   refuse_fields(s, full);
@@ -253,21 +268,39 @@ gboolean transform_meta(GstVideoDecoder* decoder, GstVideoCodecFrame* frame, Gst
   return FALSE;
 }
 
+// The base class counts on from the picture before, where pictures have no times; before the first one there
+// is none, and those that are left out would not count.
+void time_first(GstVideoDecoder* decoder, const State& s, GstVideoCodecFrame* frame) {
+  const bool timed = GST_CLOCK_TIME_IS_VALID(frame->pts) || GST_CLOCK_TIME_IS_VALID(frame->dts);
+  if (s.shown || s.left_out_first == 0 || timed || !s.input || GST_VIDEO_INFO_FPS_N(&s.input->info) <= 0)
+    return;
+  frame->pts =
+      decoder->input_segment.start +
+      gst_util_uint64_scale(s.left_out_first, guint64(GST_VIDEO_INFO_FPS_D(&s.input->info)) * GST_SECOND,
+                            guint64(GST_VIDEO_INFO_FPS_N(&s.input->info)));
+}
+
 // A picture that is left out: a warning for each, an error when too many come together (max-errors).
 GstFlowReturn leave_out(GstDa3JpegDec* self, GstVideoCodecFrame* frame, const image::JpegError& error) {
   State& s = *self->state;
+  GstVideoDecoder* decoder = GST_VIDEO_DECODER(self);
   ++s.damaged;
+  ++s.in_a_row;
   const std::string number = std::to_string(s.pictures);
   post_warning(GST_ELEMENT_CAST(self), GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE,
                "Picture " + number + " is left out. " + error.what());
-  gst_video_decoder_drop_frame(GST_VIDEO_DECODER(self), frame);
+  if (!s.shown) ++s.left_out_first;
+  gst_video_decoder_drop_frame(decoder, frame);
+  // Marks the next one as discontinuous. The base class would count as well, but it logs the text of the
+  // error each time.
   GstFlowReturn flow = GST_FLOW_OK;
-  const std::string text =
-      "More JPEG pictures in a row cannot be decoded than max-errors allows; the last is picture " + number +
-      ". " + error.what();
-  GST_VIDEO_DECODER_ERROR(self, 1, STREAM, DECODE, ("%s", text.c_str()), (nullptr), flow);
-  s.failed = s.failed || flow != GST_FLOW_OK;
-  return flow;
+  GST_VIDEO_DECODER_ERROR(self, 0, STREAM, DECODE, (nullptr), (nullptr), flow);
+  const gint most = gst_video_decoder_get_max_errors(decoder);
+  if (most < 0 || s.in_a_row <= most) return flow;
+  s.failed = true;
+  throw ElementError(GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE,
+                     "More JPEG pictures in a row cannot be decoded than max-errors allows (" +
+                         std::to_string(most) + "); the last is picture " + number + ". " + error.what());
 }
 
 GstFlowReturn handle_frame(GstVideoDecoder* decoder, GstVideoCodecFrame* frame) {
@@ -281,12 +314,17 @@ GstFlowReturn handle_frame(GstVideoDecoder* decoder, GstVideoCodecFrame* frame) 
       return flow;
     }
     ++s.decoded;
+    s.in_a_row = 0;
+    time_first(decoder, s, frame);
+    s.shown = true;
     GST_VIDEO_CODEC_FRAME_SET_SYNC_POINT(frame);
     return gst_video_decoder_finish_frame(decoder, frame);
   } catch (const image::JpegError& error) {
-    const GstFlowReturn flow = leave_out(self, frame, error);
-    ++s.pictures;
-    return flow;
+    return guard(self, GST_FLOW_ERROR, [&] {
+      const GstFlowReturn flow = leave_out(self, frame, error);
+      ++s.pictures;
+      return flow;
+    });
   } catch (...) {
     s.failed = true;
     da3::plugin::post_error(GST_ELEMENT_CAST(self), std::current_exception());
@@ -298,27 +336,25 @@ GstFlowReturn handle_frame(GstVideoDecoder* decoder, GstVideoCodecFrame* frame) 
 GstFlowReturn parse(GstVideoDecoder* decoder, GstVideoCodecFrame*, GstAdapter* adapter, gboolean at_eos) {
   State& s = *cast(decoder)->state;
   for (;;) {
-    const JpegBoundary::Found found = s.boundary.find(adapter);
-    if (found.garbage > 0) {
-      gst_adapter_flush(adapter, found.garbage);
-      s.garbage += found.garbage;
-      continue;
-    }
-    gsize size = found.size;
-    // What began and has no end goes to the decoder, which says so.
-    if (size == 0 && at_eos && s.boundary.inside()) {
-      size = gst_adapter_available(adapter);
-      s.boundary.reset();
-    }
-    if (size == 0) {
-      if (at_eos) {
-        s.garbage += gst_adapter_available(adapter);
-        gst_adapter_clear(adapter);
+    const JpegStream::Step step = s.stream.next(adapter, at_eos);
+    switch (step.what) {
+      case JpegStream::What::need_data:
+        return GST_VIDEO_DECODER_FLOW_NEED_DATA;
+      case JpegStream::What::garbage:
+        gst_adapter_flush(adapter, step.size);
+        s.garbage += step.size;
+        break;
+      case JpegStream::What::picture:
+        gst_video_decoder_add_to_frame(decoder, int(step.size));
+        return gst_video_decoder_have_frame(decoder);
+      case JpegStream::What::no_picture: {
+        gst_adapter_flush(adapter, step.size);
+        s.not_a_picture = step.bytes;
+        const GstFlowReturn flow = gst_video_decoder_have_frame(decoder);
+        s.not_a_picture.reset();
+        return flow;
       }
-      return GST_VIDEO_DECODER_FLOW_NEED_DATA;
     }
-    gst_video_decoder_add_to_frame(decoder, int(size));
-    return gst_video_decoder_have_frame(decoder);
   }
 }
 
@@ -361,7 +397,7 @@ GstFlowReturn finish(GstVideoDecoder* decoder) {
   return guard(decoder, GST_FLOW_ERROR, [&] {
     State& s = *cast(decoder)->state;
     if (s.failed) return GST_FLOW_ERROR;
-    if (s.decoded > 0 || (s.damaged == 0 && s.garbage == 0)) return GST_FLOW_OK;
+    if (s.decoded > 0 || (s.damaged == 0 && s.garbage == 0 && !s.stream.only_empty())) return GST_FLOW_OK;
     throw ElementError(
         GST_STREAM_ERROR, GST_STREAM_ERROR_DECODE,
         s.damaged > 0
@@ -371,16 +407,23 @@ GstFlowReturn finish(GstVideoDecoder* decoder) {
 }
 
 gboolean flush(GstVideoDecoder* decoder) {
-  cast(decoder)->state->boundary.reset();
+  State& s = *cast(decoder)->state;
+  s.stream.reset();
+  s.shown = false;
+  s.left_out_first = 0;
   return TRUE;
 }
 
 void forget(State& s) {
-  s.boundary.reset();
+  s.stream.reset();
   s.input.reset();
   s.output.reset();
   s.decoded = s.damaged = s.pictures = 0;
   s.garbage = 0;
+  s.in_a_row = 0;
+  s.shown = false;
+  s.left_out_first = 0;
+  s.not_a_picture.reset();
   s.parsed = s.failed = false;
 }
 
@@ -453,7 +496,7 @@ void install_properties(GObjectClass* klass) {
 static void gst_da3_jpeg_dec_init(GstDa3JpegDec* self) {
   self->state = new State();
   GstVideoDecoder* decoder = GST_VIDEO_DECODER(self);
-  gst_video_decoder_set_needs_format(decoder, TRUE);
+  gst_video_decoder_set_needs_format(decoder, FALSE);  // a file without caps says all that is needed
   gst_video_decoder_set_use_default_pad_acceptcaps(decoder, TRUE);
   gst_video_decoder_set_max_errors(decoder, kDamagedInARow);
   GST_PAD_SET_ACCEPT_TEMPLATE(GST_VIDEO_DECODER_SINK_PAD(decoder));

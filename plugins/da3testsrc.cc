@@ -25,6 +25,7 @@
 
 #include <memory>
 #include <stdexcept>
+#include <utility>
 
 #include "common/guard.h"
 #include "elements.h"
@@ -57,8 +58,9 @@ struct Stream {
   GstVideoInfo info{};
   guint64 next = 0;
   bool reverse = false;
-  bool exhausted = false;          // reverse playback has shown frame 0
-  GstClockTimeDiff late_base = 0;  // running time of the clock less that of the first frame
+  bool exhausted = false;  // reverse playback has shown frame 0
+  GstClockTimeDiff late_base =
+      0;  // running time of the clock less that of the frames, while they are in time
   bool have_late_base = false;
   bool discont = false;
 };
@@ -258,6 +260,18 @@ static gboolean query_duration(GstDa3TestSrc* self, GstQuery* query) {
   return TRUE;
 }
 
+// A live frame is there at its time, and whoever waits for a whole one is a frame late.
+static gboolean query_latency(GstDa3TestSrc* self, GstQuery* query) {
+  GST_OBJECT_LOCK(self);
+  const GstVideoInfo info = self->stream->info;
+  GST_OBJECT_UNLOCK(self);
+  if (!gst_base_src_is_live(GST_BASE_SRC(self)) || GST_VIDEO_INFO_FORMAT(&info) == GST_VIDEO_FORMAT_UNKNOWN ||
+      GST_VIDEO_INFO_FPS_N(&info) <= 0)
+    return FALSE;
+  gst_query_set_latency(query, TRUE, time_of(info, 1), GST_CLOCK_TIME_NONE);
+  return TRUE;
+}
+
 static gboolean query(GstBaseSrc* base, GstQuery* query) {
   auto* self = GST_DA3_TEST_SRC(base);
   return guard(self, FALSE, [&]() -> gboolean {
@@ -267,6 +281,9 @@ static gboolean query(GstBaseSrc* base, GstQuery* query) {
       case GST_QUERY_DURATION:
         if (query_duration(self, query)) return TRUE;
         break;
+      case GST_QUERY_LATENCY:
+        if (query_latency(self, query)) return TRUE;
+        break;
       default:
         break;
     }
@@ -274,11 +291,21 @@ static gboolean query(GstBaseSrc* base, GstQuery* query) {
   });
 }
 
+// When a frame is due: not its timestamp, which after a seek is as far ahead as the stream was moved. Before
+// the segment, where a seek between two frames leads: at once.
+static GstClockTime due_time(const GstSegment& segment, GstClockTime pts) {
+  guint64 running = 0;
+  const int sign = gst_segment_to_running_time_full(&segment, GST_FORMAT_TIME, pts, &running);
+  if (sign == 0) return GST_CLOCK_TIME_NONE;
+  return sign > 0 ? running : 0;
+}
+
 static void get_times(GstBaseSrc* base, GstBuffer* buffer, GstClockTime* begin, GstClockTime* end) {
   *begin = *end = GST_CLOCK_TIME_NONE;
   if (!gst_base_src_is_live(base) || !GST_BUFFER_PTS_IS_VALID(buffer)) return;
-  *begin = GST_BUFFER_PTS(buffer);
-  if (GST_BUFFER_DURATION_IS_VALID(buffer)) *end = *begin + GST_BUFFER_DURATION(buffer);
+  *begin = due_time(base->segment, GST_BUFFER_PTS(buffer));
+  if (GST_CLOCK_TIME_IS_VALID(*begin) && GST_BUFFER_DURATION_IS_VALID(buffer))
+    *end = *begin + GST_BUFFER_DURATION(buffer);
 }
 
 // --- frames
@@ -287,22 +314,26 @@ static void get_times(GstBaseSrc* base, GstBuffer* buffer, GstClockTime* begin, 
 // A live stream that cannot keep up leaves frames out rather than fall ever further behind: how many now.
 static guint64 frames_late(GstDa3TestSrc* self, Stream& stream) {
   GstBaseSrc* base = GST_BASE_SRC(self);
-  const int n = GST_VIDEO_INFO_FPS_N(&stream.info), d = GST_VIDEO_INFO_FPS_D(&stream.info);
-  if (!gst_base_src_is_live(base) || stream.reverse || n <= 0) return 0;
+  if (!gst_base_src_is_live(base) || stream.reverse || GST_VIDEO_INFO_FPS_N(&stream.info) <= 0) return 0;
   GstClock* clock = gst_element_get_clock(GST_ELEMENT_CAST(self));
   if (!clock) return 0;
   const auto now = GstClockTimeDiff(gst_clock_get_time(clock)) -
                    GstClockTimeDiff(gst_element_get_base_time(GST_ELEMENT_CAST(self)));
   gst_object_unref(clock);
-  const GstClockTimeDiff ahead = now - GstClockTimeDiff(time_of(stream.info, stream.next));
-  if (!stream.have_late_base) {
-    stream.late_base = ahead;
-    stream.have_late_base = true;
-    return 0;
-  }
+  const GstClockTime due =
+      due_time(base->segment, GstClockTime(stream.timestamp_offset) + time_of(stream.info, stream.next));
+  if (!GST_CLOCK_TIME_IS_VALID(due)) return 0;
+  const GstClockTimeDiff ahead = now - GstClockTimeDiff(due);
+  const auto frame = GstClockTimeDiff(double(time_of(stream.info, 1)) / base->segment.rate);
+  // The base class waits for each frame's time before the next is asked for, which is then early by one. What
+  // was seen just after a seek may be of the running time before it.
+  const GstClockTimeDiff in_time = stream.have_late_base ? ahead + frame : ahead;
+  if (!stream.have_late_base || in_time < stream.late_base) stream.late_base = in_time;
+  if (!std::exchange(stream.have_late_base, true)) return 0;
   const GstClockTimeDiff late = ahead - stream.late_base;
-  if (late <= GstClockTimeDiff(time_of(stream.info, kLateFrames))) return 0;
-  const guint64 skip = gst_util_uint64_scale(guint64(late), guint64(n), guint64(d) * GST_SECOND);
+  if (late <= GstClockTimeDiff(kLateFrames) * frame) return 0;
+  // Rounded to a whole frame where it is one but for the rounding of times.
+  const auto skip = guint64((double(late) + 1) / double(frame));
   GST_INFO_OBJECT(self, "%" G_GUINT64_FORMAT " frames late, left out", skip);
   stream.discont = true;
   return skip;

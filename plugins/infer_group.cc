@@ -30,9 +30,8 @@ uint32_t wanted_outputs(const Da3ModelInfo& model, bool use_ray_pose) {
 
 // A module older than this field has only models of the usual size.
 int own_process_res(const Da3ModelInfo& model) {
-  constexpr int kUsual = 504;
   const bool has_field = model.struct_size >= offsetof(Da3ModelInfo, process_res) + sizeof model.process_res;
-  return has_field && model.process_res > 0 ? model.process_res : kUsual;
+  return has_field && model.process_res > 0 ? model.process_res : kUsualProcessRes;
 }
 
 guint InferGroup::add(Pixels pixels, Stamp arrival) {

@@ -120,6 +120,8 @@ class InferGroup {
 // The DA3_OUTPUT_* bits that a stream asks for: what the model has and somebody may read, no more.
 uint32_t wanted_outputs(const Da3ModelInfo& model, bool use_ray_pose);
 
+// What models are meant for that do not say it.
+inline constexpr int kUsualProcessRes = 504;
 // The side length that the model is meant for.
 int own_process_res(const Da3ModelInfo& model);
 

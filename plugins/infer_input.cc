@@ -32,6 +32,10 @@ bool component_is_inside(const GstVideoMeta& meta, const GstVideoInfo& info, gui
   const GstVideoFormatInfo* format = info.finfo;
   const guint plane = GST_VIDEO_FORMAT_INFO_PLANE(format, component);
   if (plane >= meta.n_planes) return false;
+  // A palette is no picture: 256 colours of four bytes, whatever the size.
+  constexpr gsize kPaletteBytes = 256 * 4;
+  if (GST_VIDEO_FORMAT_INFO_HAS_PALETTE(format) && component == GST_VIDEO_COMP_PALETTE)
+    return meta.offset[plane] + kPaletteBytes <= size;
   const gint64 rows = GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(format, component, GST_VIDEO_INFO_HEIGHT(&info));
   const gint64 columns = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(format, component, GST_VIDEO_INFO_WIDTH(&info));
   // Packed formats without whole bytes per pixel have no pixel stride: then the beginning of the last row

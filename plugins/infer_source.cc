@@ -150,9 +150,13 @@ void InferStream::run_once() {
     }
   }
   for (const auto& [code, text] : remarks) {
-    const bool memory = code == DA3_ERROR_NO_MEMORY;
-    post_warning(element_, memory ? GST_RESOURCE_ERROR : GST_STREAM_ERROR,
-                 memory ? int(GST_RESOURCE_ERROR_NO_SPACE_LEFT) : int(GST_STREAM_ERROR_FAILED), text);
+    const auto [domain, number] =
+        code == DA3_ERROR_NO_MEMORY
+            ? std::pair<GQuark, gint>(GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT)
+        : code == DA3_ERROR_SETTINGS
+            ? std::pair<GQuark, gint>(GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS)
+            : std::pair<GQuark, gint>(GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED);
+    post_warning(element_, domain, number, text);
   }
   if (!item) {
     close_overdue_group();

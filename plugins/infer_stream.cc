@@ -67,6 +67,7 @@ InferStream::InferStream(GstElement* element, GstPad* sink_pad, GstPad* source_p
 void InferStream::restart() {
   next_frame_ = next_window_ = 0;
   warned_partly_unusable_ = discont_ = false;
+  warned_sizes_.clear();
   segment_seqnum_ = GST_SEQNUM_INVALID;
   last_results_.reset();
   const Lock lock(sync_->mutex);
@@ -242,6 +243,7 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
   const InferSettings asked = settings;  // what the next frame's settings are compared with
   if (settings.process_res == 0) settings.process_res = own_process_res(engine->info());
   PreparedFrame prepared = input_.prepare(buffer.get(), settings);
+  check_size(prepared.geometry, asked, engine->info());
   const image::Size size = prepared.geometry.network;
   const guint64 copied = prepared.geometry.direct ? 0 : guint64(3) * size.width * size.height;
   const Stamp arrival = item.arrival;
@@ -273,6 +275,30 @@ GstFlowReturn InferStream::take_frame(BufferPtr buffer, InferSettings settings) 
   group_->add(std::move(prepared.pixels), arrival);
   if (group_->complete()) close_group(true);
   return GST_FLOW_OK;
+}
+
+// Elements in front that choose a size do not know the model. One that is meant for another size than the
+// usual gives worse depth at that, without any other sign.
+void InferStream::check_size(const FrameGeometry& geometry, const InferSettings& asked,
+                             const Da3ModelInfo& model) {
+  const int own = own_process_res(model);
+  if (own == kUsualProcessRes || asked.process_res > 0 || !geometry.has_upstream) return;
+  const auto [shorter, longer] = std::minmax(geometry.frame.width, geometry.frame.height);
+  const bool small = 3 * longer<2 * own, large = 2 * longer> 3 * own;
+  // da3jpegdec's pictures are resized in here: only what it left out is missing.
+  const GstDa3View& view = geometry.upstream;
+  const bool reduced = !geometry.direct && view.image_width == geometry.frame.width &&
+                       view.source_w > view.image_width && view.source_width > view.image_width;
+  if (!(geometry.direct ? small || large : reduced && small)) return;
+  // By a lower_bound method it is the shorter side that process-res sets.
+  if (geometry.direct && std::abs(shorter - own) <= DA3_PATCH_SIZE / 2) return;
+  if (!warned_sizes_.insert({longer, own}).second) return;
+  const std::string size = std::to_string(geometry.frame.width) + "x" + std::to_string(geometry.frame.height);
+  const std::string element = geometry.direct ? "da3preprocess" : "da3jpegdec";
+  mended(DA3_ERROR_SETTINGS, "Frames come from " + element + " at " + size + ", but the model " + model.name +
+                                 " is meant for a longer side of " + std::to_string(own) +
+                                 "; depth will be worse. Set " + element +
+                                 " process-res=" + std::to_string(own) + ".");
 }
 
 // Once a live stream knows what its frames look like; nothing is submitted until it is measured.
@@ -440,6 +466,7 @@ void InferStream::prepare_for(GstEvent* event) {
       break;
     }
     case GST_EVENT_STREAM_START: {
+      warned_sizes_.clear();
       close_group();
       next_frame_ = next_window_ = 0;
       const Lock lock(sync_->mutex);

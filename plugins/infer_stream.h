@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -157,6 +158,7 @@ class InferStream {
   void describe(Item& item, GstBuffer* buffer) const;
   bool skip_at_the_door(BufferPtr& buffer, GstFlowReturn* flow);
   void check_latency();
+  void check_size(const FrameGeometry& geometry, const InferSettings& asked, const Da3ModelInfo& model);
   // With group_mutex_ held.
   std::shared_ptr<InferGroup> take_group();
   void close_group(bool newer_wins = false);
@@ -291,6 +293,8 @@ class InferStream {
   FrameInput input_;
   GstSegment segment_;
   gint64 next_frame_ = 0, next_window_ = 0;
+  // Longer side and the model's own one, of frames whose size upstream has chosen badly: it has been said.
+  std::set<std::pair<int, int>> warned_sizes_;
 
   // Source pad's task only.
   bool discont_ = false;

@@ -21,8 +21,8 @@ JpegBoundary::Found JpegBoundary::find(GstAdapter* adapter) {
     if (available < 4) return {};
     const gssize start = gst_adapter_masked_scan_uint32(adapter, 0xffffff00, 0xffd8ff00, 0, available);
     // The first bytes of a start may be the last that have come.
-    if (start < 0) return {available - 3, 0};
-    if (start > 0) return {gsize(start), 0};
+    if (start < 0) return {available - 3, 0, false};
+    if (start > 0) return {gsize(start), 0, false};
     position_ = 2;
   }
   while (position_ + 4 <= available) {
@@ -44,9 +44,10 @@ JpegBoundary::Found JpegBoundary::find(GstAdapter* adapter) {
     } else if (marker == 0 || stands_alone(marker)) {
       position_ += 2;
     } else if (marker == kEndOfImage || marker == kStartOfImage) {
-      const gsize size = marker == kEndOfImage ? position_ + 2 : position_;
+      const bool complete = marker == kEndOfImage;
+      const gsize size = complete ? position_ + 2 : position_;
       reset();
-      return {0, size};
+      return {0, size, complete};
     } else {
       position_ += 2 + gsize(bytes[2] << 8 | bytes[3]);
       in_scan_ = marker == kStartOfScan;
@@ -54,7 +55,7 @@ JpegBoundary::Found JpegBoundary::find(GstAdapter* adapter) {
   }
   if (available > kMostBytes) {
     reset();
-    return {0, available};
+    return {0, available, false};
   }
   // An end of image may be the last two bytes of all.
   if (position_ + 2 <= available && position_ + 4 > available) {
@@ -65,7 +66,7 @@ JpegBoundary::Found JpegBoundary::find(GstAdapter* adapter) {
       if (bytes[i] != 0xff || bytes[i + 1] != kEndOfImage) continue;
       const gsize size = position_ + i + 2;
       reset();
-      return {0, size};
+      return {0, size, true};
     }
   }
   return {};

@@ -13,6 +13,7 @@ class JpegBoundary {
     gsize garbage = 0;  // bytes before the picture, to be thrown away
     gsize size = 0;     // of the picture that begins there; 0: it has not ended yet, or not begun. Some
                         // cameras leave out its end: the start of the next one, or far too many bytes, end it
+    bool complete = false;  // it has its end
   };
   // Looks on where it stopped, in what `adapter` has. After garbage or a picture was found, the caller takes
   // it out of the adapter, and the next search begins at its start.

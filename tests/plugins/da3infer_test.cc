@@ -342,6 +342,75 @@ GST_START_TEST(processed_mark_on_other_formats_is_not_believed) {
 }
 GST_END_TEST
 
+// Of a model that says its size. Frames of `width`x`height` from da3preprocess; the first warning, if any.
+static std::string warning_about(const std::string& properties, int width, int height, int frames = 2) {
+  Infer infer(properties);
+  infer.caps(width, height);
+  for (int i = 0; i < frames; ++i) {
+    GstBuffer* in = numbered_frame(width, height, i);
+    mark_processed(in, width, height);
+    fail_unless_equals_int(infer.push(in), GST_FLOW_OK);
+    gst_buffer_unref(infer.pull());
+  }
+  infer.event(gst_event_new_eos());
+  infer.wait_eos();
+  const BusError first = infer.bus.pop(GST_MESSAGE_WARNING);
+  fail_if(infer.bus.pop(GST_MESSAGE_WARNING).found, "more than one warning");
+  if (first.found)
+    fail_unless(first.domain == GST_RESOURCE_ERROR && first.code == GST_RESOURCE_ERROR_SETTINGS);
+  return first.text;
+}
+
+GST_START_TEST(preprocessed_for_another_model) {
+  for (const int width : {504, 112}) {
+    const std::string text = warning_about("model=stub:process-res=196", width, width == 504 ? 280 : 56);
+    fail_unless(text.find(width == 504 ? "504x280" : "112x56") != std::string::npos, "%s", text.c_str());
+    fail_unless(text.find("da3preprocess process-res=196") != std::string::npos, "%s", text.c_str());
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(preprocessed_well_or_on_purpose) {
+  fail_unless(warning_about("model=stub:process-res=196", 196, 112).empty());
+  fail_unless(warning_about("model=stub:process-res=196", 280, 154).empty());
+  fail_unless(warning_about("model=stub:process-res=196", 350, 196).empty(), "its shorter side was set");
+  fail_unless(warning_about("model=stub:process-res=196 process-res=504", 504, 280).empty());
+  fail_unless(warning_about("model=stub:", 112, 56).empty(), "the usual size");
+  // Nobody chose that size for a network.
+  Infer infer("model=stub:process-res=196");
+  infer.caps(504, 280);
+  infer.push_numbered(504, 280, 0, 1);
+  gst_buffer_unref(infer.pull());
+  fail_if(infer.bus.pop(GST_MESSAGE_WARNING).found);
+}
+GST_END_TEST
+
+// Grey with a palette, of a layout that only a video meta tells.
+GST_START_TEST(a_palette_is_no_picture) {
+  for (const int missing : {0, 1}) {
+    Infer infer("model=stub: process-res=56");
+    infer.caps("video/x-raw,format=RGB8P,width=56,height=28,framerate=25/1");
+    const gsize pixels = 56 * 28;
+    GstBuffer* in = gst_buffer_new_allocate(nullptr, pixels + 1024 - gsize(missing), nullptr);
+    gst_buffer_memset(in, 0, 0, pixels);
+    gst_buffer_memset(in, pixels, 0xff, 1024);  // white
+    gsize offsets[GST_VIDEO_MAX_PLANES] = {0, pixels};
+    gint strides[GST_VIDEO_MAX_PLANES] = {56, 4};
+    gst_buffer_add_video_meta_full(in, GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_RGB8P, 56, 28, 2, offsets,
+                                   strides);
+    if (missing > 0) {
+      infer.push(in);
+      infer.bus.expect_one_error(GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT, "RGB8P");
+      continue;
+    }
+    fail_unless_equals_int(infer.push(in), GST_FLOW_OK);
+    GstBuffer* out = infer.pull();
+    assert_depth_of(out, {255, 255, 255});
+    gst_buffer_unref(out);
+  }
+}
+GST_END_TEST
+
 GST_START_TEST(da3preprocess_in_front_changes_no_bit) {
   const auto depth_with = [](const char* before) {
     GstHarness* h = gst_harness_new_parse(("videotestsrc num-buffers=1 pattern=smpte ! "
@@ -448,6 +517,9 @@ static Suite* da3infer_suite() {
   tcase_add_test(frames, processed_frame_with_padded_rows);
   tcase_add_test(frames, processed_mark_of_another_size_is_not_believed);
   tcase_add_test(frames, processed_mark_on_other_formats_is_not_believed);
+  tcase_add_test(frames, preprocessed_for_another_model);
+  tcase_add_test(frames, preprocessed_well_or_on_purpose);
+  tcase_add_test(frames, a_palette_is_no_picture);
   tcase_add_test(frames, da3preprocess_in_front_changes_no_bit);
   tcase_add_test(frames, upstream_region_and_truth_survive);
   tcase_add_test(frames, a_shared_buffer_of_upstream_is_not_touched);

@@ -22,6 +22,7 @@ using Bytes = std::vector<uint8_t>;
 
 constexpr const char* kPackets = "image/jpeg,framerate=30/1";  // one picture in each buffer
 constexpr const char* kBlocks = "image/jpeg,framerate=25/1";   // in blocks, as a file is read
+constexpr const char* kNoCaps = nullptr;                       // a file that nobody has looked into
 
 GstEvent* segment_of(GstFormat format) {
   GstSegment segment;
@@ -53,8 +54,12 @@ struct Rig {
   explicit Rig(const char* caps, const char* line = "da3jpegdec name=dec") : h(gst_harness_new_parse(line)) {
     element = gst_harness_find_element(h, "da3jpegdec");
     gst_element_set_bus(h->element, bus);
-    gst_harness_set_src_caps_str(h, caps);
-    if (caps == kBlocks) gst_harness_push_event(h, segment_of(GST_FORMAT_BYTES));
+    if (caps != kNoCaps) {
+      gst_harness_set_src_caps_str(h, caps);
+    } else {
+      gst_harness_push_event(h, gst_event_new_stream_start("file"));
+    }
+    if (caps == kBlocks || caps == kNoCaps) gst_harness_push_event(h, segment_of(GST_FORMAT_BYTES));
   }
   ~Rig() {
     gst_element_set_bus(h->element, nullptr);
@@ -66,7 +71,7 @@ struct Rig {
   Rig& operator=(const Rig&) = delete;
 
   GstFlowReturn push(const Bytes& bytes, GstClockTime pts = GST_CLOCK_TIME_NONE) {
-    GstBuffer* buffer = gst_buffer_new_memdup(bytes.data(), bytes.size());
+    GstBuffer* buffer = bytes.empty() ? gst_buffer_new() : gst_buffer_new_memdup(bytes.data(), bytes.size());
     GST_BUFFER_PTS(buffer) = pts;
     return gst_harness_push(h, buffer);
   }
@@ -305,7 +310,89 @@ GST_START_TEST(test_blocks) {
       fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected), "blocks of %zu", block);
     }
     ck_assert_uint_eq(rig.waiting(), 0);
+    ck_assert_uint_eq(rig.messages(GST_MESSAGE_WARNING).size(), 0);
     rig.assert_no_messages();
+  }
+}
+GST_END_TEST
+
+// filesrc ! da3jpegdec
+GST_START_TEST(test_file_without_caps) {
+  const Bytes file = file_of(200, 120);
+  for (const size_t block : {size_t(100), file.size()}) {
+    Rig rig(kNoCaps);
+    push_in_blocks(rig, file, block);
+    rig.end();
+    Size size, expected;
+    fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected));
+    ck_assert_uint_eq(rig.waiting(), 0);
+    rig.assert_no_messages();
+  }
+  Rig rig(kNoCaps);
+  push_in_blocks(rig, Bytes(5000, 'x'), 4096);
+  rig.end();
+  rig.assert_one_error("no JPEG picture in the 5000 bytes");
+}
+GST_END_TEST
+
+// multifilesrc: one file in each buffer, without a time. What is left out is not missing from the times.
+GST_START_TEST(test_each_file_counts) {
+  const Bytes good = file_of(64, 48), none, text = {'h', 'e', 'l', 'l', 'o', '\n'};
+  const Bytes half(good.begin(), good.begin() + int64_t(good.size() / 2));
+  const Bytes header(good.begin(),
+                     good.begin() + 30);  // ends in a segment that would reach into the next file
+  struct Case {
+    std::vector<Bytes> files;
+    std::vector<guint64> frames;  // that come out
+    const char* words;            // of the last warning
+  };
+  const std::vector<Case> cases = {
+      {{good, good, half, none, text, good},
+       {0, 1, 5},
+       "Picture 4 is left out. There is no JPEG picture in its 6"},
+      {{none, text, none, good, good}, {3, 4}, "Picture 2 is left out. It is empty."},
+      {{text, half, text, good, good}, {3, 4}, "Picture 2 is left out. There is no JPEG"},
+      {{good, header, good, header, text}, {0, 2}, "Picture 4 is left out. There is no JPEG"},
+      {{good, none}, {0}, "Picture 1 is left out. It is empty."},
+  };
+  for (const Case& c : cases) {
+    Rig rig(kBlocks);
+    for (const Bytes& file : c.files) ck_assert_int_eq(rig.push(file), GST_FLOW_OK);
+    rig.end();
+    for (const guint64 frame : c.frames) {
+      Size size;
+      GstDa3View view;
+      GstClockTime pts = 0;
+      rig.pull(&size, &view, &pts);
+      ck_assert_uint_eq(pts, frame * 40 * GST_MSECOND);
+      ck_assert_int_eq(view.frame, gint64(frame));
+    }
+    ck_assert_uint_eq(rig.waiting(), 0);
+    const auto warnings = rig.messages(GST_MESSAGE_WARNING);
+    ck_assert_uint_eq(warnings.size(), c.files.size() - c.frames.size());
+    fail_unless(warnings.back().find(c.words) != std::string::npos, "%s", warnings.back().c_str());
+    rig.assert_no_messages();
+  }
+}
+GST_END_TEST
+
+// That a block ends where a picture does is chance: the next picture may go on in another one.
+GST_START_TEST(test_blocks_that_look_like_files) {
+  const Bytes first = file_of(64, 48, 1), second = file_of(64, 48, 2), third = file_of(64, 48, 3);
+  for (const std::vector<Bytes>& parts :
+       {std::vector<Bytes>{first, Bytes(second.begin(), second.begin() + 700),
+                           joined({Bytes(second.begin() + 700, second.end()), third})},
+        {first, joined({second, third})},
+        {first, joined({{0, 0, 0}, second}), third}}) {
+    Rig rig(kBlocks);
+    for (const Bytes& part : parts) ck_assert_int_eq(rig.push(part), GST_FLOW_OK);
+    rig.end();
+    for (const Bytes& file : {first, second, third}) {
+      Size size, expected;
+      fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected));
+    }
+    ck_assert_uint_eq(rig.waiting(), 0);
+    ck_assert_uint_eq(rig.messages(GST_MESSAGE_WARNING).size(), 0);
   }
 }
 GST_END_TEST
@@ -383,6 +470,41 @@ GST_START_TEST(test_nothing_decoded) {
     rig.end();
     rig.assert_one_error("None of the 1 JPEG");
   }
+  {
+    Rig rig(kBlocks);  // nothing but an empty file
+    rig.push({});
+    rig.end();
+    rig.assert_one_error("no JPEG picture in the 0 bytes");
+  }
+}
+GST_END_TEST
+
+std::string logged;
+void keep_log(GstDebugCategory*, GstDebugLevel level, const gchar*, const gchar*, gint, GObject*,
+              GstDebugMessage* message, gpointer) {
+  if (level <= GST_LEVEL_WARNING) logged += gst_debug_message_get(message);
+}
+
+// Who reads the log sees max-errors when it is exceeded, not before.
+GST_START_TEST(test_log_of_damage) {
+  gst_debug_set_active(TRUE);
+  gst_debug_set_threshold_for_name("videodecoder", GST_LEVEL_WARNING);
+  gst_debug_add_log_function(keep_log, nullptr, nullptr);
+  {
+    Rig rig(kPackets);
+    g_object_set(rig.element, "max-errors", 1, nullptr);
+    const Bytes file = file_of(64, 48), half(file.begin(), file.begin() + int64_t(file.size() / 2));
+    ck_assert_int_eq(rig.push(half), GST_FLOW_OK);
+    ck_assert_int_eq(rig.push(file), GST_FLOW_OK);  // they are not in a row
+    GstBuffer* buffer = gst_harness_try_pull(rig.h);
+    fail_unless(buffer && GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DISCONT));
+    gst_buffer_unref(buffer);
+    ck_assert_int_eq(rig.push(half), GST_FLOW_OK);
+    fail_unless(logged.find("max-errors") == std::string::npos, "%s", logged.c_str());
+    ck_assert_int_eq(rig.push(half), GST_FLOW_ERROR);
+    rig.assert_one_error("max-errors allows (1); the last is picture 3.");
+  }
+  gst_debug_remove_log_function(keep_log);
 }
 GST_END_TEST
 
@@ -417,6 +539,23 @@ GST_START_TEST(test_two_fields_are_refused) {
 }
 GST_END_TEST
 
+// One row is no half of one row.
+GST_START_TEST(test_one_row_is_no_field) {
+  for (const int width : {1, 20}) {
+    Rig rig(("image/jpeg,framerate=25/1,height=1,width=" + std::to_string(width)).c_str());
+    rig.push(file_of(width, 1));
+    Size size, expected;
+    fail_unless(rig.pull(&size) == decoded(file_of(width, 1), {504, 504}, &expected));
+    ck_assert_int_eq(size.height, 1);
+    ck_assert_uint_eq(rig.messages(GST_MESSAGE_WARNING).size(), 0);
+  }
+  Rig rig("image/jpeg,framerate=25/1,width=20,height=2");
+  rig.push(file_of(20, 1));
+  ck_assert_uint_eq(rig.messages(GST_MESSAGE_WARNING).size(), 1);
+  ck_assert_uint_eq(rig.waiting(), 0);
+}
+GST_END_TEST
+
 GST_START_TEST(test_downstream_refuses) {
   Rig rig(kPackets);
   gst_harness_set_sink_caps_str(rig.h, "video/x-raw,format=RGB,width=100,height=100");
@@ -433,6 +572,8 @@ static Suite* da3jpegdec_suite() {
   tcase_add_test(good, test_before_preprocess);
   tcase_add_test(good, test_sizes_and_settings_change);
   tcase_add_test(good, test_blocks);
+  tcase_add_test(good, test_file_without_caps);
+  tcase_add_test(good, test_blocks_that_look_like_files);
   tcase_add_test(good, test_pixel_aspect_ratio);
   tcase_add_test(good, test_sizes_downstream_are_none_of_the_input);
   tcase_add_test(good, test_caps_of_what_comes_out);
@@ -441,10 +582,13 @@ static Suite* da3jpegdec_suite() {
   TCase* bad = tcase_create("faults");
   tcase_add_test(bad, test_flush);
   tcase_add_test(bad, test_damaged_picture_is_left_out);
+  tcase_add_test(bad, test_each_file_counts);
   tcase_add_test(bad, test_damage_without_end);
+  tcase_add_test(bad, test_log_of_damage);
   tcase_add_test(bad, test_nothing_decoded);
   tcase_add_test(bad, test_broken_off_within_a_file);
   tcase_add_test(bad, test_two_fields_are_refused);
+  tcase_add_test(bad, test_one_row_is_no_field);
   tcase_add_test(bad, test_downstream_refuses);
   suite_add_tcase(suite, bad);
   return suite;

@@ -372,6 +372,93 @@ GST_START_TEST(test_live_leaves_out_late_frames) {
 }
 GST_END_TEST;
 
+// Running time goes on from 0, where the clock still is.
+void seek_live(GstHarness* h, GstClockTime to, double rate) {
+  fail_unless(gst_harness_push_upstream_event(
+      h, gst_event_new_seek(rate, GST_FORMAT_TIME, GstSeekFlags(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE),
+                            GST_SEEK_TYPE_SET, gint64(to), GST_SEEK_TYPE_NONE, 0)));
+}
+
+GstClockTime time_now(GstHarness* h) {
+  GstTestClock* clock = gst_harness_get_testclock(h);
+  const GstClockTime now = gst_clock_get_time(GST_CLOCK(clock));
+  gst_object_unref(clock);
+  return now;
+}
+
+// The next frame; time passes until it is due.
+guint64 next_live(GstHarness* h, bool* discont = nullptr) {
+  fail_unless(gst_harness_crank_single_clock_wait(h));
+  GstBuffer* buffer = gst_harness_pull(h);
+  fail_unless(buffer != nullptr);
+  const guint64 offset = GST_BUFFER_OFFSET(buffer);
+  if (discont) *discont = GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DISCONT);
+  gst_buffer_unref(buffer);
+  return offset;
+}
+
+// After a seek every frame comes at the rate of the stream, wherever it leads; who is really late then still
+// leaves frames out.
+GST_START_TEST(test_live_seek) {
+  struct Case {
+    GstClockTime to;
+    double rate;
+    guint64 first;
+  };
+  for (const Case& c : {Case{GST_SECOND, 1, 10},
+                        {30 * GST_SECOND, 1, 300},
+                        {1250 * GST_MSECOND, 1, 12},
+                        {2 * GST_SECOND, 2, 20}}) {
+    GstHarness* h = harness("is-live=true ! video/x-raw,width=16,height=16,framerate=10/1");
+    gst_harness_use_testclock(h);
+    gst_harness_play(h);
+    fail_unless_equals_uint64(next_live(h), 0);
+    fail_unless(gst_harness_wait_for_clock_id_waits(h, 1, 10));  // of frame 1, which the seek calls off
+    seek_live(h, c.to, c.rate);
+    bool discont = false;
+    for (guint64 i = 0; i < 6; ++i) {
+      fail_unless_equals_uint64(next_live(h, &discont), c.first + i);
+      fail_unless(!discont || i == 0, "frame %d is marked", int(i));
+      fail_unless(time_now(h) <= GstClockTime(double(i * 100 * GST_MSECOND) / c.rate), "late at frame %d",
+                  int(i));
+    }
+    // It has frame 6 in hand; then it is two seconds later.
+    fail_unless(gst_harness_wait_for_clock_id_waits(h, 1, 10));
+    gst_harness_set_time(h, time_now(h) + 2 * GST_SECOND);
+    fail_unless_equals_uint64(next_live(h, &discont), c.first + 6);
+    const guint64 after = next_live(h, &discont);
+    fail_unless(
+        discont && after >= c.first + 6 + guint64(18 * c.rate) && after <= c.first + 6 + guint64(22 * c.rate),
+        "frame %d", int(after));
+    gst_harness_teardown(h);
+  }
+}
+GST_END_TEST;
+
+GST_START_TEST(test_latency) {
+  for (const bool live : {true, false}) {
+    GstHarness* h =
+        harness(std::string(live ? "is-live=true" : "") + " ! video/x-raw,width=16,height=16,framerate=25/1");
+    gst_harness_use_testclock(h);
+    gst_harness_play(h);
+    if (live) fail_unless(gst_harness_crank_single_clock_wait(h));
+    GstBuffer* buffer = gst_harness_pull(h);
+    fail_unless(buffer != nullptr);
+    gst_buffer_unref(buffer);
+    GstQuery* query = gst_query_new_latency();
+    fail_unless(gst_pad_peer_query(h->sinkpad, query));
+    gboolean is_live = FALSE;
+    GstClockTime least = 0, most = 0;
+    gst_query_parse_latency(query, &is_live, &least, &most);
+    gst_query_unref(query);
+    fail_unless_equals_int(is_live, live);
+    fail_unless_equals_uint64(least, live ? 40 * GST_MSECOND : 0);
+    fail_unless_equals_uint64(most, GST_CLOCK_TIME_NONE);
+    gst_harness_teardown(h);
+  }
+}
+GST_END_TEST;
+
 // --- ends and edges
 // ------------------------------------------------------------------------------------------------
 
@@ -557,6 +644,8 @@ static Suite* da3testsrc_suite(void) {
   tcase_add_test(tests, test_duration);
   tcase_add_test(tests, test_timestamps);
   tcase_add_test(tests, test_live_leaves_out_late_frames);
+  tcase_add_test(tests, test_live_seek);
+  tcase_add_test(tests, test_latency);
   tcase_add_test(tests, test_ends);
   tcase_add_test(tests, test_no_rate_is_one_frame);
   tcase_add_test(tests, test_tiny_frames);
