@@ -51,14 +51,15 @@ class TumWriter final : public PoseWriter {
     has_header_ = true;
   }
 
-  // The unit once and when it changes; the window where a window is more than its one frame.
+  // The unit once and when it changes; the window where windows are more than one frame. The last one may be
+  // of one frame all the same.
   void write_context(const PoseRecord& record) {
     if (!has_unit_ || kind_ != record.kind) {
       file_.write_line(std::string("# unit: ") + unit_sentence(record.kind));
       has_unit_ = true;
       kind_ = record.kind;
     }
-    if (record.views > 1 && (!has_window_ || window_ != record.window)) {
+    if (has_window_ ? window_ != record.window : record.views > 1) {
       file_.write_line("# window: " + std::to_string(record.window));
       has_window_ = true;
       window_ = record.window;

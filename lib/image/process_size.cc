@@ -68,11 +68,15 @@ ProcessPlan plan_process_size(Size input, int process_res, ProcessResMethod meth
   plan.final = {side(plan.boundary.width), side(plan.boundary.height)};
   const auto [shorter, longer] = std::minmax(plan.final.width, plan.final.height);
   if (shorter < kPatch || std::max({longer, plan.boundary.width, plan.boundary.height}) > kMaxSide) {
-    throw std::invalid_argument(
-        "A picture of " + text(input) + " pixels would be processed at " + text(plan.boundary) +
-        ", but each side must be between " + std::to_string(kPatch) + " and " + std::to_string(kMaxSide) +
-        ": its aspect ratio is too extreme for process-res " + std::to_string(process_res) +
-        ". Crop it, or change process-res or process-res-method.");
+    throw std::invalid_argument("A picture of " + text(input) + " pixels would be processed at " +
+                                text(plan.boundary) + ", but each side must be between " +
+                                std::to_string(kPatch) + " and " + std::to_string(kMaxSide) + ": " +
+                                (process_res < kPatch
+                                     ? "process-res " + std::to_string(process_res) +
+                                           " is too small. Set it to " + std::to_string(kPatch) + " or more."
+                                     : "its aspect ratio is too extreme for process-res " +
+                                           std::to_string(process_res) +
+                                           ". Crop it, or change process-res or process-res-method."));
   }
   if (plan.crop) {
     plan.crop_left = (plan.boundary.width - plan.final.width) / 2;

@@ -180,6 +180,24 @@ TEST_CASE("tum: the header says direction, axes, unit and where a new world begi
   }
 }
 
+TEST_CASE("tum: a last window of one frame is told, windows of one frame alone are not") {
+  Folder folder;
+  PoseRecord last = example(2);
+  last.views = 1;
+  {
+    auto writer = make_pose_writer("tum", folder / "p", w2c);
+    writer->write(example(0));
+    writer->write(example(1));
+    writer->write(last);
+  }
+  CHECK(text_of(folder / "p").find("# window: 1\n") != std::string::npos);
+  {
+    auto writer = make_pose_writer("tum", folder / "q", w2c);
+    writer->write(last);
+  }
+  CHECK(text_of(folder / "q").find("# window") == std::string::npos);
+}
+
 TEST_CASE("kitti: twelve numbers a line and nothing else; header and times beside it") {
   Folder folder;
   auto writer = make_pose_writer("kitti", folder / "p", w2c);

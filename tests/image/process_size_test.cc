@@ -131,6 +131,12 @@ TEST_CASE("too extreme pictures are refused with their sizes") {
   CHECK(message_of({INT_MAX, 1}, INT_MAX, M::lower_bound_crop) != "");
 }
 
+TEST_CASE("a process-res below the smallest side is named as the cause") {
+  const std::string message = message_of({640, 480}, 7, M::upper_bound_resize);
+  CHECK(message.find("process-res 7 is too small. Set it to 14 or more.") != std::string::npos);
+  CHECK(message.find("aspect ratio") == std::string::npos);
+}
+
 TEST_CASE("the shortest side that survives: 7 pixels when resizing, 14 when cropping") {
   CHECK(message_of({504, 7}, 504, M::upper_bound_resize) == "");
   CHECK(message_of({504, 6}, 504, M::upper_bound_resize) != "");
