@@ -19,8 +19,8 @@
  *
  * ## Example
  * |[
- * gst-launch-1.0 multifilesrc location=%05d.jpg caps=image/jpeg,framerate=30/1 ! da3jpegdec ! queue
- * ! da3preprocess ! da3infer ! da3posesink location=poses.tum
+ * gst-launch-1.0 multifilesrc location=%05d.jpg caps=image/jpeg,framerate=30/1 ! da3jpegdec process-res=196
+ * ! queue ! da3infer views=4 ! da3posesink format=tum location=poses.tum
  * ]|
  */
 #include "da3jpegdec.h"
