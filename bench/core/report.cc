@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <stdexcept>
@@ -199,13 +200,18 @@ std::string line_of(const Row& row) {
 }
 
 void write_file(const std::string& path, const std::string& content) {
-  const std::string beside = path + ".part";
-  std::ofstream file(beside, std::ios::binary);
+  // A file appears whole; a device or a pipe (/dev/null, /dev/stdout) is written to, not replaced.
+  std::error_code unknown;
+  const auto kind = std::filesystem::status(path, unknown).type();
+  const bool replaced =
+      kind == std::filesystem::file_type::regular || kind == std::filesystem::file_type::not_found;
+  const std::string written = replaced ? path + ".part" : path;
+  std::ofstream file(written, std::ios::binary);
   file << content;
   file.close();
-  if (!file || std::rename(beside.c_str(), path.c_str()) != 0) {
+  if (!file || (replaced && std::rename(written.c_str(), path.c_str()) != 0)) {
     const std::string reason = std::strerror(errno);
-    std::remove(beside.c_str());
+    if (replaced) std::remove(written.c_str());
     throw std::runtime_error("cannot write '" + path + "': " + reason);
   }
 }

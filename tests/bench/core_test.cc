@@ -3,7 +3,9 @@
 // What da3-bench does without LibTorch: statistics, turns, rows, tables, pictures, processes, comparison of
 // results.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -224,6 +226,21 @@ TEST_CASE("a chart escapes its texts and shows what is missing") {
   CHECK(count("#e69f00") == 2);
   CHECK(svg_of_work("model", {{{"work", "model"}, {"skipped", "x"}}}).empty());
   CHECK(has(svg_of_work("model", {{{"work", "model"}, {"model", "m"}, {"images_per_s", 2.0}}}), "images/s"));
+}
+
+TEST_CASE("what is no file is written to and stays what it is") {
+  const TempDir temp;
+  const std::string pipe = temp / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  const int end = open(pipe.c_str(), O_RDWR | O_NONBLOCK);  // so that nobody waits
+  REQUIRE(end >= 0);
+  write_file(pipe, "rows");
+  char text[8] = {};
+  CHECK(read(end, text, sizeof text) == 4);
+  CHECK(std::string(text) == "rows");
+  CHECK(da3::test::fs::is_fifo(pipe));
+  CHECK_FALSE(da3::test::fs::exists(pipe + ".part"));
+  close(end);
 }
 
 TEST_CASE("a file that cannot be written is an error with its name") {
