@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """scripts/find-libtorch.py on fake trees."""
 
+import os
+
 from support import OLD_ABI, SCRIPTS, Case, fake_libtorch, main, write
 
 
@@ -97,6 +99,16 @@ class FindLibtorch(Case):
         answer = self.found()
         self.assertEqual(answer["cuda"], ["yes"])
         self.assertEqual(answer["cuda_include"], [str(headers)])
+
+    def test_a_whole_set_of_cuda_headers_comes_before_one_without_a_part(self):
+        fake_libtorch(self.python, package=True, cuda=True)
+        write(self.dir / "python" / "nvidia" / "cu13" / "include" / "cuda_runtime_api.h")
+        whole = self.dir / "toolkit" / "include"
+        write(whole / "cuda_runtime_api.h")
+        write(whole / "crt" / "host_config.h")
+        compiler = write(self.dir / "toolkit" / "bin" / "nvcc", "", True)
+        answer = self.found(PATH=f"{compiler.parent}:{os.environ['PATH']}")
+        self.assertEqual(answer["cuda_include"], [str(whole)])
 
     # What is refused.
 
