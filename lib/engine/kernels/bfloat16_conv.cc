@@ -11,17 +11,10 @@ namespace da3::kernels {
 namespace {
 
 constexpr int64_t kTaps = 9;
-constexpr int64_t kStep = 32;      // inputs multiplied by one instruction
-constexpr int64_t kTileRows = 16;  // of a register
-constexpr int64_t kBlock = 32;     // pixels and outputs computed together: two tiles by two
 constexpr int64_t kPackedValues = int64_t(256) << 10;  // of a band: they stay in the second-level cache
 constexpr int64_t kFewestPixels = 128;                 // of a band, though they be more
 constexpr int64_t kFewestPieces = 32;  // for many threads; if there are less, bands are cut, and outputs
 constexpr int64_t kPieceOutputs = 64;
-
-int64_t ceil_div(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
 
 }  // namespace
 
@@ -89,14 +82,6 @@ int64_t Bfloat16Conv::pieces(const Job& job) const {
 
 namespace {
 
-constexpr int64_t kTile = kTileRows * kStep;  // values of a register
-constexpr size_t kMostKept = 1 << 20;         // bytes, by a thread
-
-AlignedBuffer<uint16_t>& workspace() {
-  thread_local AlignedBuffer<uint16_t> it;
-  return it;
-}
-
 // One packed row: for each step of inputs `pitch` pixels of 32 values, zeros around those of `from` and
 // behind the last input. `from` null: all zeros.
 DA3_AMX void pack_row(const uint16_t* from, int64_t in, int64_t steps, int64_t pitch, int64_t plane,
@@ -121,31 +106,15 @@ DA3_AMX void pack_row(const uint16_t* from, int64_t in, int64_t steps, int64_t p
 // 32 outputs.
 DA3_AMX_INLINE void multiply(const uint16_t* x, int64_t pitch, int64_t plane, int64_t steps,
                              const uint16_t* w, Soon* soon, float* sums) {
-  constexpr int64_t kRow = 64;  // bytes
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  begin_block();
   for (int64_t s = 0; s < steps; ++s, x += plane)
     for (int64_t dy = 0; dy < 3; ++dy) {
       const uint16_t* at = x + dy * pitch * kStep;
 #pragma GCC unroll 3
-      for (int64_t dx = 0; dx < 3; ++dx, at += kStep, w += 2 * kTile) {
-        _tile_loadd(4, at, kRow);
-        _tile_loadd(6, w, kRow);
-        _tile_dpbf16ps(0, 4, 6);
-        ask(soon);
-        _tile_loadd(7, w + kTile, kRow);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, at + kTile, kRow);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-      }
+      for (int64_t dx = 0; dx < 3; ++dx, at += kStep, w += 2 * kTile)
+        add_to_block(at, at + kTile, w, w + kTile, soon);
     }
-  _tile_stored(0, sums, 4 * kBlock);
-  _tile_stored(1, sums + 16, 4 * kBlock);
-  _tile_stored(2, sums + 16 * kBlock, 4 * kBlock);
-  _tile_stored(3, sums + 16 * kBlock + 16, 4 * kBlock);
+  end_block(sums);
 }
 
 // What becomes of the sums of 32 outputs, or of those that are there.
@@ -214,8 +183,8 @@ void Bfloat16Conv::run(const Job& job, int64_t begin, int64_t end) const {
   if (!available()) throw std::logic_error("This processor has no tiles (AMX).");
   const Cut c = cut(job);
   const int64_t out_rows = job.out_rows(), plane = c.plane(), weights = steps_ * kStep * kTaps;
-  AlignedBuffer<uint16_t>& memory = workspace();
-  uint16_t* const packed = memory.get(size_t(plane * steps_));
+  PackedRows memory;
+  uint16_t* const packed = memory.get(plane * steps_);
   const TileRegisters registers;
   int64_t packed_band = -1;
   for (int64_t p = begin; p < end; ++p) {
@@ -240,11 +209,10 @@ void Bfloat16Conv::run(const Job& job, int64_t begin, int64_t end) const {
              weights_.data() + n * weights, outputs / kBlock, weights_.data() + after * weights,
              {bias_.data() + n, out_ - n, job.relu, job.add});
   }
-  if (memory.bytes() > kMostKept) memory.clear();
 }
 
 size_t Bfloat16Conv::kept() {
-  return workspace().bytes();
+  return PackedRows::kept();
 }
 
 #else

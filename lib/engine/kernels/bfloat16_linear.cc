@@ -10,17 +10,10 @@
 namespace da3::kernels {
 namespace {
 
-constexpr int64_t kStep = 32;           // inputs multiplied by one instruction
-constexpr int64_t kTileRows = 16;       // of a register
-constexpr int64_t kBlock = 32;          // rows and outputs computed together: two tiles by two
 constexpr int64_t kBandRows = 128;      // at most: packed, they stay in the second-level cache
 constexpr int64_t kPieceOutputs = 384;  // for which rows are packed, if there are many
 constexpr int64_t kSmallOutputs = 96;   // else
 constexpr int64_t kManyRows = 4 * kBandRows;
-
-int64_t ceil_div(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
 
 }  // namespace
 
@@ -62,14 +55,6 @@ int64_t Bfloat16Linear::pieces(int64_t rows) const {
 
 namespace {
 
-constexpr int64_t kTile = kTileRows * kStep;  // values of a register
-constexpr size_t kMostKept = 1 << 20;         // bytes, by a thread
-
-AlignedBuffer<uint16_t>& workspace() {
-  thread_local AlignedBuffer<uint16_t> it;
-  return it;
-}
-
 // `rows` rows as tiles take them, [16 rows][step][16][32], up to a whole block of rows, with zeros.
 DA3_AMX void pack(const uint16_t* x, int64_t rows, int64_t in, int64_t steps, uint16_t* to) {
   const int64_t padded = ceil_div(rows, kBlock) * kBlock;
@@ -84,27 +69,10 @@ DA3_AMX void pack(const uint16_t* x, int64_t rows, int64_t in, int64_t steps, ui
 
 // sums[32][32] of two tiles of rows, x [2][steps], by two of outputs, w [2][steps].
 DA3_AMX_INLINE void multiply(const uint16_t* x, const uint16_t* w, int64_t steps, Soon* soon, float* sums) {
-  constexpr int64_t kRow = 64;  // bytes
   const int64_t half = steps * kTile;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int64_t s = 0; s < steps; ++s, x += kTile, w += kTile) {
-    _tile_loadd(4, x, kRow);
-    _tile_loadd(6, w, kRow);
-    _tile_dpbf16ps(0, 4, 6);
-    ask(soon);
-    _tile_loadd(7, w + half, kRow);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, x + half, kRow);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, sums, 4 * kBlock);
-  _tile_stored(1, sums + 16, 4 * kBlock);
-  _tile_stored(2, sums + 16 * kBlock, 4 * kBlock);
-  _tile_stored(3, sums + 16 * kBlock + 16, 4 * kBlock);
+  begin_block();
+  for (int64_t s = 0; s < steps; ++s, x += kTile, w += kTile) add_to_block(x, x + half, w, w + half, soon);
+  end_block(sums);
 }
 
 // What becomes of the sums of a block; `outputs` <= 32 of them are there.
@@ -157,8 +125,8 @@ bool Bfloat16Linear::available() {
 void Bfloat16Linear::run(const Job& job, int64_t begin, int64_t end) const {
   if (!available()) throw std::logic_error("This processor has no tiles (AMX).");
   const Cut c = cut(job.rows);
-  AlignedBuffer<uint16_t>& memory = workspace();
-  uint16_t* const packed = memory.get(size_t(c.band_rows * steps_ * kStep));
+  PackedRows memory;
+  uint16_t* const packed = memory.get(c.band_rows * steps_ * kStep);
   const TileRegisters registers;
   int64_t packed_band = -1;
   for (int64_t p = begin; p < end; ++p) {
@@ -172,11 +140,10 @@ void Bfloat16Linear::run(const Job& job, int64_t begin, int64_t end) const {
     band(packed, rows, steps_, weights + n * steps_ * kStep, outputs / kBlock,
          weights + after * steps_ * kStep, {bias_.data() + n, out_ - n, job.y + at, out_, job.gelu});
   }
-  if (memory.bytes() > kMostKept) memory.clear();
 }
 
 size_t Bfloat16Linear::kept() {
-  return workspace().bytes();
+  return PackedRows::kept();
 }
 
 #else

@@ -38,7 +38,7 @@ class Bfloat16Linear {
   // Computes the pieces begin <= p < end, where 0 <= begin and end <= pieces(job.rows). Throws
   // std::logic_error where it is not available, and std::bad_alloc.
   void run(const Job& job, int64_t begin, int64_t end) const;
-  // Bytes for packed rows that the calling thread keeps for its next call.
+  // Bytes for packed rows that the calling thread keeps for the next call of such a layer.
   static size_t kept();
 
  private:

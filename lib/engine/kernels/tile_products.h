@@ -1,16 +1,53 @@
 // SPDX-License-Identifier: MIT
 //
 // For the kernels of this room only: products of bfloat16 by AMX, 32 rows at a time. The caller holds a
-// TileRegisters and has called written(). And what becomes of the sums of a block of 32 by 32.
+// TileRegisters and has called written(). And what layers have in common that compute blocks of 32 rows by 32
+// outputs: their sums, and the memory for packed rows.
 #pragma once
 
 #include <cstdint>
 
+#include "engine/kernels/aligned_buffer.h"
 #include "engine/kernels/amx.h"
+
+namespace da3::kernels {
+
+constexpr int64_t kStep = 32;      // inputs multiplied by one instruction
+constexpr int64_t kTileRows = 16;  // of a register
+constexpr int64_t kBlock = 32;     // rows and outputs computed together: two tiles by two
+
+constexpr int64_t ceil_div(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
+}  // namespace da3::kernels
 
 #if defined(__x86_64__)
 
 namespace da3::kernels {
+
+constexpr int64_t kTile = kTileRows * kStep;  // values of a register
+
+// Memory for packed rows, one at a time in a thread, which keeps up to 1 MiB of it for its next call.
+class PackedRows {
+ public:
+  PackedRows() = default;
+  ~PackedRows() {
+    if (memory().bytes() > kMostKept) memory().clear();
+  }
+  PackedRows(const PackedRows&) = delete;
+  PackedRows& operator=(const PackedRows&) = delete;
+
+  uint16_t* get(int64_t values) { return memory().get(size_t(values)); }
+  static size_t kept() { return memory().bytes(); }
+
+ private:
+  static constexpr size_t kMostKept = 1 << 20;  // bytes
+  static AlignedBuffer<uint16_t>& memory() {
+    thread_local AlignedBuffer<uint16_t> it;
+    return it;
+  }
+};
 
 // Memory to be asked for while tiles multiply.
 struct Soon {
@@ -22,6 +59,35 @@ struct Soon {
 DA3_AMX_INLINE void ask(Soon* soon) {
   for (int64_t i = 0; i < soon->lines && soon->at < soon->end; ++i, soon->at += 64)
     _mm_prefetch(soon->at, _MM_HINT_T1);
+}
+
+// The sums of a block are in registers 0 to 3 between these three. They begin as zeros;
+DA3_AMX_INLINE void begin_block() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+// two tiles of rows by two of outputs, each whole and close together, are added;
+DA3_AMX_INLINE void add_to_block(const uint16_t* x0, const uint16_t* x1, const uint16_t* w0,
+                                 const uint16_t* w1, Soon* soon) {
+  constexpr int64_t kRow = 64;  // bytes
+  _tile_loadd(4, x0, kRow);
+  _tile_loadd(6, w0, kRow);
+  _tile_dpbf16ps(0, 4, 6);
+  ask(soon);
+  _tile_loadd(7, w1, kRow);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_loadd(5, x1, kRow);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+// and they end as sums[32][32].
+DA3_AMX_INLINE void end_block(float* sums) {
+  _tile_stored(0, sums, 4 * kBlock);
+  _tile_stored(1, sums + 16, 4 * kBlock);
+  _tile_stored(2, sums + 16 * kBlock, 4 * kBlock);
+  _tile_stored(3, sums + 16 * kBlock + 16, 4 * kBlock);
 }
 
 // 32 values of a row, as bfloat16; fewer, if there are only `count`.
