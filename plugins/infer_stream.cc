@@ -284,7 +284,7 @@ void InferStream::check_size(const FrameGeometry& geometry, const InferSettings&
   const int own = own_process_res(model);
   if (own == kUsualProcessRes || asked.process_res > 0 || !geometry.has_upstream) return;
   const auto [shorter, longer] = std::minmax(geometry.frame.width, geometry.frame.height);
-  const bool small = 3 * longer<2 * own, large = 2 * longer> 3 * own;
+  const bool small = (3 * longer < 2 * own), large = (2 * longer > 3 * own);
   // da3jpegdec's pictures are resized in here: only what it left out is missing.
   const GstDa3View& view = geometry.upstream;
   const bool reduced = !geometry.direct && view.image_width == geometry.frame.width &&
