@@ -191,35 +191,6 @@ static void take_caps(GstDa3DepthViz* self, GstCaps* caps) {
   self->state->caps_current = false;
 }
 
-// What upstream may send: everything of the template, at the frame rate and, where the output has the size of
-// the input, at the size that downstream wants.
-static GstCaps* query_caps(GstDa3DepthViz* self, GstCaps* filter) {
-  const VizSettings settings = current_settings(self);
-  const bool same_size =
-      settings.output_size == OutputSize::source && settings.layout != VizLayout::side_by_side;
-  GstCaps* all = gst_static_pad_template_get_caps(&sink_template);
-  GstCaps* src_caps = gst_static_pad_template_get_caps(&src_template);
-  GstCaps* wanted = gst_pad_peer_query_caps(self->src, src_caps);
-  gst_caps_unref(src_caps);
-  GstCaps* result = gst_caps_new_empty();
-  for (guint i = 0; i < gst_caps_get_size(wanted); ++i) {
-    GstStructure* copy = gst_structure_copy(gst_caps_get_structure(all, 0));
-    const GstStructure* from = gst_caps_get_structure(wanted, i);
-    for (const char* field : {"framerate", "width", "height"}) {
-      const GValue* value = gst_structure_get_value(from, field);
-      if (value && (same_size || g_str_equal(field, "framerate")))
-        gst_structure_set_value(copy, field, value);
-    }
-    result = gst_caps_merge_structure(result, copy);
-  }
-  gst_caps_unref(wanted);
-  gst_caps_unref(all);
-  if (!filter) return result;
-  GstCaps* filtered = gst_caps_intersect_full(filter, result, GST_CAPS_INTERSECT_FIRST);
-  gst_caps_unref(result);
-  return filtered;
-}
-
 // --- drawing
 // --------------------------------------------------------------------------------------------------------
 
@@ -396,7 +367,10 @@ static gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
       case GST_QUERY_CAPS: {
         GstCaps* filter = nullptr;
         gst_query_parse_caps(query, &filter);
-        CapsPtr caps(query_caps(self, filter));
+        const VizSettings settings = current_settings(self);
+        const bool same_size =
+            settings.output_size == OutputSize::source && settings.layout != VizLayout::side_by_side;
+        const CapsPtr caps = FrameOutput::input_caps(self->src, &sink_template, same_size, filter);
         gst_query_set_caps_result(query, caps.get());
         return TRUE;
       }

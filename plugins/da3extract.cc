@@ -243,29 +243,6 @@ static void take_caps(GstDa3Extract* self, GstCaps* caps) {
   self->state->caps_current = false;
 }
 
-// What upstream may send: any picture at the frame rate, and with output-size=source the size, that
-// downstream wants.
-static GstCaps* query_caps(GstDa3Extract* self, GstCaps* filter) {
-  const bool same_size = current_settings(self).output_size == OutputSize::source;
-  GstCaps* src_caps = gst_static_pad_template_get_caps(&src_template);
-  CapsPtr wanted(gst_pad_peer_query_caps(self->src, src_caps));
-  gst_caps_unref(src_caps);
-  CapsPtr result(gst_caps_new_empty());
-  for (guint i = 0; i < gst_caps_get_size(wanted.get()); ++i) {
-    const GstStructure* from = gst_caps_get_structure(wanted.get(), i);
-    GstStructure* copy = gst_structure_new_empty("video/x-raw");
-    for (const char* field : {"framerate", "width", "height"}) {
-      const GValue* value = gst_structure_get_value(from, field);
-      if (value && (same_size || g_str_equal(field, "framerate")))
-        gst_structure_set_value(copy, field, value);
-    }
-    GstCaps* one = gst_caps_new_full(copy, nullptr);
-    gst_caps_set_features(one, 0, gst_caps_features_new_any());
-    result.reset(gst_caps_merge(result.release(), one));
-  }
-  return filter ? gst_caps_intersect_full(filter, result.get(), GST_CAPS_INTERSECT_FIRST) : result.release();
-}
-
 // --- frames
 // ---------------------------------------------------------------------------------------------------------
 
@@ -443,7 +420,8 @@ static gboolean sink_query(GstPad* pad, GstObject* parent, GstQuery* query) {
       case GST_QUERY_CAPS: {
         GstCaps* filter = nullptr;
         gst_query_parse_caps(query, &filter);
-        CapsPtr caps(query_caps(self, filter));
+        const bool same_size = current_settings(self).output_size == OutputSize::source;
+        const CapsPtr caps = FrameOutput::input_caps(self->src, &sink_template, same_size, filter);
         gst_query_set_caps_result(query, caps.get());
         return TRUE;
       }

@@ -163,6 +163,10 @@ PoseRecord record_of(GstBuffer* buffer, guint64 sequence, bool* has_meta) {
   if (view.has_intrinsics) {
     record.intrinsics = {view.fx, view.fy, view.cx, view.cy, view.image_width, view.image_height};
   }
+  if (view.source_width > 0 && view.source_height > 0 && view.source_w > 0 && view.source_h > 0) {
+    record.source = {view.source_width, view.source_height, view.source_x,
+                     view.source_y,     view.source_w,      view.source_h};
+  }
   if (view.depth.valid_fraction > 0) record.depth = plane_stats(view.depth, scale);
   if (view.confidence.valid_fraction > 0) record.confidence = plane_stats(view.confidence, 1);
   if (view.has_sky) record.sky_fraction = view.sky_fraction;

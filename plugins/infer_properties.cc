@@ -57,7 +57,7 @@ void install_model(GObjectClass* klass, const ModelSettings& defaults) {
   g_object_class_install_property(
       klass, PROP_INFER_THREADS,
       g_param_spec_uint("threads", "Threads",
-                        "Threads of the network on the CPU, 0 = one for each processor. The process has one "
+                        "Threads of the network on the CPU, 0 = one for each core. The process has one "
                         "number: the first element that gives one decides, another wish later is a warning",
                         0, kMaxThreads, 0, ready()));
   g_object_class_install_property(

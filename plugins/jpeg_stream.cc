@@ -16,6 +16,27 @@ bool starts_picture(GstAdapter* adapter, gsize position, gsize end) {
   return bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff;
 }
 
+// Whether a picture begins there, or may do so in the last bytes. Films are often appended to photographs,
+// and three bytes of one look like a beginning now and then: so the fourth must be that of a segment.
+bool may_start_picture(GstAdapter* adapter, gsize begin, gsize end) {
+  while (begin + 4 <= end) {
+    const gssize found = gst_adapter_masked_scan_uint32(adapter, 0xffffff00, 0xffd8ff00, begin, end - begin);
+    if (found < 0) break;
+    guint8 marker;
+    gst_adapter_copy(adapter, &marker, gsize(found) + 3, 1);
+    if (marker >= 0xc0 && marker < 0xff) return true;
+    begin = gsize(found) + 1;
+  }
+  guint8 last[3] = {};
+  const gsize left = std::min<gsize>(end - begin, sizeof last);
+  gst_adapter_copy(adapter, last, end - left, left);
+  for (gsize from = 0; from < left; ++from) {
+    constexpr guint8 kStart[] = {0xff, 0xd8, 0xff};
+    if (std::equal(last + from, last + left, kStart)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 JpegStream::Step JpegStream::next(GstAdapter* adapter, bool at_eos) {
@@ -88,6 +109,13 @@ void JpegStream::judge(const JpegBoundary::Found& found, gsize available) {
   }
 }
 
+// Whether the first buffer is a picture with something else behind it.
+bool JpegStream::ends_in_other_data(GstAdapter* adapter, const JpegBoundary::Found& found) const {
+  if (layout_ != Layout::unknown || !found.complete || begins_.empty() || begins_.front() != 0) return false;
+  const gsize end = end_of_first(known_);
+  return found.size < end && !may_start_picture(adapter, found.size, end);
+}
+
 JpegStream::Step JpegStream::search(GstAdapter* adapter, gsize available, bool at_eos) {
   // Empty buffers in front of what is at the head.
   while (layout_ == Layout::unknown && !boundary_.inside() && !begins_.empty() && begins_.front() == 0 &&
@@ -105,6 +133,15 @@ JpegStream::Step JpegStream::search(GstAdapter* adapter, gsize available, bool a
     return take(What::garbage, found.garbage, available);
   }
   if (found.size > 0) {
+    if (ends_in_other_data(adapter, found)) {
+      // A file of its own, if the next buffer that is not empty begins with a picture.
+      const gsize end = end_of_first(available);
+      if (end == available && !at_eos) return {};
+      if (end < available ? starts_picture(adapter, end, available) : begins_.size() > 1) {
+        layout_ = Layout::files;
+        return missed_.empty() ? take(What::picture, end, available) : next_missed(available);
+      }
+    }
     judge(found, available);
     if (layout_ == Layout::files && !missed_.empty()) return next_missed(available);
     return take(What::picture, found.size, available);
@@ -139,7 +176,7 @@ JpegStream::Step JpegStream::next_file(GstAdapter* adapter, gsize available, boo
   if (!next_begins || !boundary_.inside()) found = boundary_.find(adapter);
   if (found.size == 0 && !next_begins && !at_eos) return {};
   boundary_.reset();
-  const bool two_in_one = found.complete && found.size < end;
+  const bool two_in_one = found.complete && found.size < end && may_start_picture(adapter, found.size, end);
   const bool goes_on = found.complete && found.size > end && !next_begins;
   if (!two_in_one && !goes_on) return take(What::picture, end, available);
   these_are_blocks();

@@ -3,7 +3,8 @@
 // Cuts a stream of bytes into JPEG pictures. Such a stream is a file that is read in blocks, of any length,
 // or one file in each buffer (multifilesrc); nothing says which. A first picture that fills its buffer shows
 // the latter: from then on each buffer counts as a picture, whatever it holds, so that those that are none
-// are missed. One that goes on in the next buffer, or shares its buffer, shows that they are blocks.
+// are missed. One that goes on in the next buffer, or shares its buffer with another, shows that they are
+// blocks. Other data behind a picture (the film of a motion photo, padding) belongs to its file.
 #pragma once
 
 #include <gst/base/gstadapter.h>
@@ -41,6 +42,7 @@ class JpegStream {
   Step search(GstAdapter* adapter, gsize available, bool at_eos);
   Step next_file(GstAdapter* adapter, gsize available, bool at_eos);
   Step take(What what, gsize size, gsize available, gsize bytes = 0);
+  bool ends_in_other_data(GstAdapter* adapter, const JpegBoundary::Found& found) const;
   void judge(const JpegBoundary::Found& found, gsize available);
   void miss(gsize bytes);
   gsize end_of_first(gsize available) const { return begins_.size() > 1 ? begins_[1] : available; }

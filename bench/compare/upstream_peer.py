@@ -3,7 +3,9 @@
 cameras in host memory.
 
 Modes: eager (float32), autocast (what upstream's API does: bfloat16 where CUDA has it, else float16, on any device), bf16
-(autocast to bfloat16), compile and compile-bf16 (torch.compile of the first and the third).
+(autocast to bfloat16), compile and compile-bf16 (torch.compile of the first and the third), compile-parts and
+compile-parts-bf16 (of each block of the backbone and of the head by itself: equal blocks are compiled once, which a large
+network on a CPU needs to be done in minutes).
 """
 
 import argparse
@@ -16,7 +18,8 @@ def arguments():
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--folder", required=True)
     parser.add_argument("--pictures", required=True)
-    parser.add_argument("--mode", required=True, choices=("eager", "autocast", "bf16", "compile", "compile-bf16"))
+    parser.add_argument("--mode", required=True, choices=("eager", "autocast", "bf16", "compile", "compile-bf16",
+                                                          "compile-parts", "compile-parts-bf16"))
     parser.add_argument("--device", default="cpu")
     for name in ("width", "height", "batch", "views", "threads"):
         parser.add_argument("--" + name, type=int, required=True)
@@ -38,7 +41,10 @@ def main():
     load_ms = protocol.milliseconds(
         lambda: loaded.update(network=upstream_model.load(a.upstream, a.folder).to(device)))
     network = loaded["network"]
-    if a.mode.startswith("compile"):
+    if a.mode.startswith("compile-parts"):
+        for part in [*network.backbone.pretrained.blocks, network.head]:
+            part.compile()
+    elif a.mode.startswith("compile"):
         network = torch.compile(network)
     dtype = None
     if a.mode == "autocast":

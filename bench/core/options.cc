@@ -108,10 +108,11 @@ std::map<std::string, Setter> setters(Options& o) {
        }},
       {"--peers",
        [&o](auto& name, auto& value) {
-         o.peers = words(
-             name, value,
-             {"upstream", "upstream-autocast", "upstream-bf16", "upstream-compile", "upstream-compile-bf16",
-              "onnxruntime", "onnxruntime-bf16", "openvino", "openvino-bf16", "depth-anything.cpp"});
+         o.peers =
+             words(name, value,
+                   {"upstream", "upstream-autocast", "upstream-bf16", "upstream-compile",
+                    "upstream-compile-bf16", "upstream-compile-parts", "upstream-compile-parts-bf16",
+                    "onnxruntime", "onnxruntime-bf16", "openvino", "openvino-bf16", "depth-anything.cpp"});
        }},
       {"--size", [&o](auto& name, auto& value) { o.sizes = sizes(name, value); }},
       {"--batch", counts(o.batches, 1024)},
@@ -242,6 +243,7 @@ std::string usage(const std::string& works) {
          "                      --dacpp-arguments TEXT\n"
          "  --peers LIST        upstream, upstream-autocast, upstream-bf16, upstream-compile, "
          "upstream-compile-bf16,\n"
+         "                      upstream-compile-parts, upstream-compile-parts-bf16,\n"
          "                      onnxruntime, onnxruntime-bf16, openvino, openvino-bf16, "
          "depth-anything.cpp\n";
 }

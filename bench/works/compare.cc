@@ -149,7 +149,9 @@ std::vector<Peer> peers(const Options& options) {
                                    {"upstream-autocast", "autocast"},
                                    {"upstream-bf16", "bf16"},
                                    {"upstream-compile", "compile"},
-                                   {"upstream-compile-bf16", "compile-bf16"}})
+                                   {"upstream-compile-bf16", "compile-bf16"},
+                                   {"upstream-compile-parts", "compile-parts"},
+                                   {"upstream-compile-parts-bf16", "compile-parts-bf16"}})
     add(name, [mode = std::string(mode)](auto& o, auto& c) { return start_upstream(o, c, mode); });
   add("onnxruntime", [](auto& o, auto& c) { return start_onnx(o, c, "onnxruntime", "fp32", "fp32"); });
   add("onnxruntime-bf16", [](auto& o, auto& c) { return start_onnx(o, c, "onnxruntime", "bf16", "bf16"); });

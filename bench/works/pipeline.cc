@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 
 #include "core/machine.h"
@@ -37,7 +38,7 @@ struct Unref {
 using ElementPtr = std::unique_ptr<GstElement, Unref>;
 
 // The percentile that one frame of a hundred decides needs some hundreds.
-constexpr int kLiveFrames = 300, kLiveWarmUp = 30;
+constexpr int kLiveFrames = 300, kLiveWarmUp = 30, kLiveTries = 10;
 constexpr double kMostLiveSeconds = 300;
 
 struct Setup {
@@ -303,17 +304,22 @@ Row live_row(const Setup& s, double rate) {
   // Some may be lost.
   int frames = warm_up + s.live_frames + s.live_frames / 10;
   frames = std::min(frames, std::max(2 * warm_up, int(rate * kMostLiveSeconds)));
-  Watch watch;
-  play(s, {false, Through::infer, frames, rate}, &watch);
-  std::vector<double> ages = watch.milliseconds;
-  ages.erase(ages.begin(), ages.begin() + std::min<std::ptrdiff_t>(warm_up, std::ssize(ages)));
+  std::optional<Watch> watch;
+  std::vector<double> ages;
+  // A few frames of a quick model are gone in a moment in which the machine does something else.
+  for (int tries = 0; ages.empty() && tries < kLiveTries; ++tries) {
+    watch.emplace();
+    play(s, {false, Through::infer, frames, rate}, &*watch);
+    ages = watch->milliseconds;
+    ages.erase(ages.begin(), ages.begin() + std::min<std::ptrdiff_t>(warm_up, std::ssize(ages)));
+  }
   if (ages.empty()) throw std::runtime_error("no frame came through in time");
   Row row = {{"median_ms", median(ages)}, {"p5_ms", quantile(ages, 0.05)}, {"p95_ms", quantile(ages, 0.95)}};
   // Of fewer it would be about the oldest one.
   if (std::ssize(ages) >= kLiveFrames || s.live_frames < kLiveFrames) row["p99_ms"] = quantile(ages, 0.99);
   row["runs"] = ages.size();
-  row["images_per_s"] = watch.rate();
-  row["frames_lost"] = frames - watch.out;
+  row["images_per_s"] = watch->rate();
+  row["frames_lost"] = frames - watch->out;
   return row;
 }
 

@@ -127,6 +127,18 @@ std::string intrinsics_json(const std::optional<Intrinsics>& k) {
       .done();
 }
 
+std::string source_json(const std::optional<SourceRegion>& source) {
+  if (!source) return "null";
+  return Object()
+      .integer("width", source->width)
+      .integer("height", source->height)
+      .number("x", source->x)
+      .number("y", source->y)
+      .number("w", source->w)
+      .number("h", source->h)
+      .done();
+}
+
 class JsonlWriter final : public PoseWriter {
  public:
   JsonlWriter(const std::string& path, PoseDirection direction) : file_(path), direction_(direction) {}
@@ -153,6 +165,7 @@ class JsonlWriter final : public PoseWriter {
     line.text("direction", direction_name(direction_))
         .text("axes", "opencv")
         .raw("intrinsics", intrinsics_json(record.intrinsics))
+        .raw("source", source_json(record.source))
         .text("kind", kind_name(record.kind))
         .text("unit", unit_name(record.kind))
         .raw("depth", stats_json(record.depth))
@@ -192,6 +205,10 @@ class JsonlWriter final : public PoseWriter {
             .text("pts", time_sentence)
             .text("intrinsics",
                   "pixels of a width x height image, origin at the top left corner of the top left pixel")
+            .text(
+                "source",
+                "the part (x, y, w, h) of the original width x height picture that this image shows, in its "
+                "pixels: fx * w / intrinsics.width is fx there")
             .text("unit",
                   "t and depth of each frame: metre, or relative (unknown scale, one for each window)")
             .done());

@@ -25,6 +25,12 @@ struct Intrinsics {
   int width = 0, height = 0;
 };
 
+// The part of the original picture that this image shows, in pixels of the original (width x height).
+struct SourceRegion {
+  int width = 0, height = 0;
+  double x = 0, y = 0, w = 0, h = 0;
+};
+
 // Over the finite values > 0 of one plane.
 struct PlaneStats {
   double min = 0, max = 0, median = 0, p2 = 0, p98 = 0, valid_fraction = 0;
@@ -39,6 +45,7 @@ struct PoseRecord {
   // World to camera, 3x4 row-major [R|t], OpenCV camera axes (x right, y down, z forward).
   std::optional<std::array<double, 12>> world_to_camera;
   std::optional<Intrinsics> intrinsics;
+  std::optional<SourceRegion> source;
 
   // All lengths (t, depth) are metres when metric, else in the unknown unit of the window.
   DepthKind kind = DepthKind::none;

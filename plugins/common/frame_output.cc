@@ -70,6 +70,28 @@ std::string FrameOutput::refusal(GstPad* src, const GstCaps* caps) {
   return "The next element does not accept " + text(caps) + "; it takes " + text(wanted.get()) + ".";
 }
 
+CapsPtr FrameOutput::input_caps(GstPad* src, GstStaticPadTemplate* templ, bool same_size, GstCaps* filter) {
+  const CapsPtr all(gst_static_pad_template_get_caps(templ));
+  const CapsPtr possible(gst_pad_get_pad_template_caps(src));
+  const CapsPtr wanted(gst_pad_peer_query_caps(src, possible.get()));
+  CapsPtr result(gst_caps_new_empty());
+  for (guint i = 0; i < gst_caps_get_size(wanted.get()); ++i) {
+    const GstStructure* from = gst_caps_get_structure(wanted.get(), i);
+    CapsPtr one(gst_caps_copy_nth(all.get(), 0));
+    for (const char* field : {"framerate", "width", "height"}) {
+      const GValue* value = gst_structure_get_value(from, field);
+      if (value && (same_size || g_str_equal(field, "framerate")))
+        gst_structure_set_value(gst_caps_get_structure(one.get(), 0), field, value);
+    }
+    result.reset(gst_caps_merge(result.release(), one.release()));
+  }
+  if (!filter) return result;
+  result.reset(gst_caps_intersect_full(filter, result.get(), GST_CAPS_INTERSECT_FIRST));
+  if (gst_caps_is_empty(result.get()))
+    result.reset(gst_caps_intersect_full(filter, all.get(), GST_CAPS_INTERSECT_FIRST));
+  return result;
+}
+
 GstFlowReturn FrameOutput::set_caps(CapsPtr caps, gsize frame_size) {
   if (caps_ && gst_caps_is_equal(caps_.get(), caps.get())) return GST_FLOW_OK;
   const bool accepted = gst_pad_peer_query_accept_caps(src_, caps.get()) &&

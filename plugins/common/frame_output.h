@@ -55,6 +55,12 @@ class FrameOutput {
   // TRUE if this pad or its peer is being shut down: a refusal then means nothing.
   static bool shutting_down(GstPad* src);
 
+  // The answer to a CAPS query of the sink pad: `templ` at the frame rate and, with `same_size`, the size
+  // that downstream wants. Where nothing of that can be sent by the asking side (`filter`, may be null), it
+  // is told to send what it has: the first frame is then refused with both sides named, where a source alone
+  // would stop with "not-negotiated".
+  static CapsPtr input_caps(GstPad* src, GstStaticPadTemplate* templ, bool same_size, GstCaps* filter);
+
   // Back to the state before the first caps.
   void reset();
 

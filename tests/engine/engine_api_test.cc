@@ -250,7 +250,10 @@ TEST_SUITE("open") {
     CHECK(flash.code == DA3_ERROR_UNSUPPORTED);
     CHECK(flash.says("attention=flash"));
     CHECK(flash.says("plain"));
-    if (!has_attention(DA3_ATTENTION_FUSED)) return;
+    if (!has_attention(DA3_ATTENTION_FUSED, at::kCPU, 16)) {
+      CHECK(refusal_of([&] { with(DA3_ATTENTION_FUSED); }).says("attention=fused"));
+      return;
+    }
     const auto fused = with(DA3_ATTENTION_FUSED);
     CHECK(fused->info().attention == DA3_ATTENTION_FUSED);
     const Pictures pictures(2, 3);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/kernels/flash_attention.h"
+#include "engine/network/attention.h"
 #include "engine/network/block.h"
 #include "engine/runtime/cpu_allocator.h"
 #include "engine/runtime/device.h"
@@ -19,6 +20,7 @@
 #include "engine/runtime/model.h"
 #include "engine/runtime/pass_memory.h"
 #include "engine/runtime/plan.h"
+#include "engine/runtime/processors.h"
 #include "engine/runtime/scoped_math.h"
 #include "instruction_sets.h"
 #include "tiny_model.h"
@@ -77,6 +79,30 @@ TEST_SUITE("settings of the process") {
     CHECK(!Flags{}.blas);
   }
 
+  // In a process of its own, before any pass.
+  TEST_CASE("usual threads" * doctest::skip()) {
+    const auto threads = [] { return unsigned(at::get_num_threads()); };
+    const unsigned cores = usable_cores();
+    for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) unsetenv(variable);
+    // One: LibTorch does not know this processor.
+    for (const unsigned given : {1u, cores + 3}) {
+      at::set_num_threads(int(given));
+      CHECK(set_threads(0));
+      CHECK(threads() == cores);
+    }
+    for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) {
+      setenv(variable, "1", 1);
+      at::set_num_threads(int(cores + 1));
+      CHECK(set_threads(0));
+      CHECK(threads() == cores + 1);
+      unsetenv(variable);
+    }
+    // A wish is in force from then on.
+    CHECK(set_threads(cores + 2));
+    CHECK(set_threads(0));
+    CHECK(threads() == cores + 2);
+  }
+
   TEST_CASE("threads: once passes have run, their number stays, and another wish is told") {
     CHECK(set_threads(0));  // no wish
     threads_are_used();
@@ -90,6 +116,12 @@ TEST_SUITE("settings of the process") {
   }
 }
 
+// Whether "auto" leaves a choice.
+bool is_measured(const ModelConfig& config) {
+  const Policy policy = make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU, config));
+  return policy.precisions.size() > 1 || policy.attentions.size() > 1;
+}
+
 TEST_SUITE("plan") {
   TEST_CASE("is measured once for each question; the attention asked for is part of it") {
     const ModelConfig config = tiny_config(tiny_any_view());
@@ -99,7 +131,7 @@ TEST_SUITE("plan") {
       return questions.asked.load();
     };
     const Wish free = wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO);
-    const DeviceTraits traits = traits_of(at::kCPU);
+    const DeviceTraits traits = traits_of(at::kCPU, config);
     const Policy policy = make_policy(DA3_PERFORMANCE_BALANCED, traits);
     const bool precision = policy.precisions.size() > 1, attention = policy.attentions.size() > 1;
     CHECK((asked_for(free) > 0) == (precision || attention));
@@ -132,7 +164,8 @@ TEST_SUITE("plan") {
     Questions questions;
     const ModelConfig narrow = tiny_config(tiny_any_view());
     make_plan(narrow, "plan-own", at::kCPU, wish(DA3_PRECISION_FP32, DA3_ATTENTION_AUTO), questions.answer());
-    const size_t candidates = make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU)).attentions.size();
+    const size_t candidates =
+        make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU, narrow)).attentions.size();
     CHECK(questions.asked == (candidates > 1 ? int(candidates) : 0));
     const Limited limited(kernels::Instructions::none);
     Questions again;
@@ -143,10 +176,38 @@ TEST_SUITE("plan") {
     CHECK(plan.text.find("of our own") == std::string::npos);
   }
 
+  TEST_CASE("fused is refused where nothing fuses heads of that width") {
+    const ModelConfig narrow = tiny_config(tiny_any_view()), wide = builtin_config("da3-small");
+    const auto refused = [](const ModelConfig& config, Da3Precision precision) {
+      return refusal_of(
+          [&] { make_plan(config, "plan-fused", at::kCPU, wish(precision, DA3_ATTENTION_FUSED)); });
+    };
+    if (has_attention(DA3_ATTENTION_FUSED, at::kCPU, 16)) {  // LibTorch 2
+      CHECK(refused(narrow, DA3_PRECISION_FP32).message.empty());
+    } else {
+      const Refusal r = refused(narrow, DA3_PRECISION_FP32);
+      CHECK(r.code == DA3_ERROR_UNSUPPORTED);
+      CHECK(r.says("attention=fused cannot run"));
+      CHECK(r.says("plain"));
+      CHECK(
+          make_plan(narrow, "plan-fused", at::kCPU, wish(DA3_PRECISION_FP32, DA3_ATTENTION_AUTO)).attention ==
+          DA3_ATTENTION_PLAIN);
+    }
+    // Heads of 64 depend on the processor, in bf16 on other instructions than in fp32.
+    for (const auto& [precision, type] :
+         {std::pair{DA3_PRECISION_FP32, at::kFloat}, std::pair{DA3_PRECISION_BF16, at::kBFloat16}}) {
+      CHECK(refused(wide, precision).message.empty() ==
+            has_attention(DA3_ATTENTION_FUSED, at::kCPU, 64, type));
+      const Limited limited(kernels::Instructions::none);
+      CHECK(refused(wide, precision).message.empty() ==
+            has_attention(DA3_ATTENTION_FUSED, at::kCPU, 16, type));
+    }
+  }
+
   TEST_CASE("can be given up between two candidates, and is then measured by the next one") {
     const ModelConfig config = tiny_config(tiny_any_view());
     const Wish free = wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO);
-    if (make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU)).attentions.size() < 2) return;
+    if (!is_measured(config)) return;
     for (const int last : {1, 2}) {
       Questions questions;
       questions.last = last;
@@ -163,7 +224,7 @@ TEST_SUITE("plan") {
   TEST_CASE("whoever has nothing to measure does not wait for those who have") {
     const ModelConfig config = tiny_config(tiny_any_view());
     const Wish free = wish(DA3_PRECISION_AUTO, DA3_ATTENTION_AUTO);
-    if (make_policy(DA3_PERFORMANCE_BALANCED, traits_of(at::kCPU)).attentions.size() < 2) return;
+    if (!is_measured(config)) return;
     const std::string known = make_plan(config, "plan-known", at::kCPU, free).text;
     std::promise<void> reached, go;
     auto gate = go.get_future().share();

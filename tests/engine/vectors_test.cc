@@ -301,6 +301,9 @@ TEST_SUITE("attention") {
     CHECK(has_attention(DA3_ATTENTION_PLAIN));
     CHECK(has_attention(DA3_ATTENTION_FUSED) == (fused || kernels::FlashAttention<float>::available()));
     CHECK(has_attention(DA3_ATTENTION_FUSED, at::Device(at::kCUDA, 0)) == fused);
+    CHECK(has_attention(DA3_ATTENTION_FUSED, at::kCPU, 16) == fused);
+    CHECK(has_attention(DA3_ATTENTION_FUSED, at::kCPU, 64, at::kHalf) == fused);
+    CHECK(!has_own_attention(at::Device(at::kCUDA, 0), 64, at::kFloat));
     const Limited limited(kernels::Instructions::none);
     CHECK(has_attention(DA3_ATTENTION_FUSED) == fused);
   }

@@ -90,6 +90,7 @@ PoseRecord example(std::int64_t frame = 0) {
   record.world_to_camera = {r(0, 0), r(0, 1), r(0, 2), t(0),    r(1, 0), r(1, 1),
                             r(1, 2), t(1),    r(2, 0), r(2, 1), r(2, 2), t(2)};
   record.intrinsics = Intrinsics{500.5, 501.25, 320, 180, 640, 360};
+  record.source = SourceRegion{1920, 1080, 0, 2.5, 1920, 1075};
   record.kind = DepthKind::relative;
   record.depth = PlaneStats{0.5, 9.5, 2.25, 0.75, 8, 0.998};
   record.confidence = PlaneStats{1, 4, 2, 1.125, 3.5, 1};
@@ -265,6 +266,7 @@ TEST_CASE("jsonl: a header object, then everything about each frame") {
   CHECK(frame["unit"] == "relative");
   CHECK(frame["intrinsics"]["fy"] == 501.25);
   CHECK(frame["intrinsics"]["width"] == 640);
+  CHECK(frame["source"] == json::parse(R"({"width":1920,"height":1080,"x":0,"y":2.5,"w":1920,"h":1075})"));
   CHECK(frame["depth"]["p98"] == 8);
   CHECK(frame["confidence"]["median"] == 2);
   CHECK(frame["model"] == "da3-small");
@@ -285,7 +287,7 @@ TEST_CASE("jsonl: a frame without a pose is kept, and says so") {
   CHECK(writer->write(record) == PoseOutcome::no_pose);
   const json frame = json::parse(lines_of(folder / "p").at(1));
   CHECK(frame["frame"] == 7);
-  for (const char* key : {"pose", "pts", "intrinsics", "depth", "confidence", "model"}) {
+  for (const char* key : {"pose", "pts", "intrinsics", "source", "depth", "confidence", "model"}) {
     CHECK_MESSAGE(frame.at(key).is_null(), key);
   }
   CHECK(!frame.contains("pose_error"));

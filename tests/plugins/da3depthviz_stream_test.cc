@@ -235,11 +235,23 @@ GST_START_TEST(test_in_pipelines) {
 }
 GST_END_TEST;
 
-GST_START_TEST(test_impossible_size_downstream_is_one_clear_error) {
-  const std::string error = run_pipeline(
-      "videotestsrc num-buffers=5 ! video/x-raw,width=64,height=48 ! da3depthviz layout=side-by-side ! "
-      "video/x-raw,width=64 ! fakesink");
-  fail_unless(error.find("width=(int)128") != std::string::npos, "%s", error.c_str());
+GST_START_TEST(test_impossible_caps_downstream_are_one_clear_error) {
+  const struct {
+    const char *launch, *made, *wanted;
+  } cases[] = {{"layout=side-by-side ! video/x-raw,width=64", "width=(int)128", "width=(int)64"},
+               // What downstream wants reaches the source, which would only say "not-negotiated".
+               {"output-size=source ! video/x-raw,width=100", "width=(int)64", "width=(int)100"},
+               {"layout=overlay ! video/x-raw,height=50", "height=(int)48", "height=(int)50"},
+               {"! video/x-raw,framerate=7/1", "framerate=(fraction)30/1", "framerate=(fraction)7/1"}};
+  for (const auto& c : cases) {
+    const std::string launch =
+        "videotestsrc num-buffers=5 ! video/x-raw,width=64,height=48,framerate=30/1 ! da3depthviz " +
+        std::string(c.launch) + " ! fakesink";
+    const std::string error = run_pipeline(launch.c_str());
+    const size_t takes = error.find("it takes");
+    fail_unless(error.find(c.made) < takes && takes != std::string::npos, "%s: %s", c.launch, error.c_str());
+    fail_unless(error.find(c.wanted, takes) != std::string::npos, "%s: %s", c.launch, error.c_str());
+  }
 }
 GST_END_TEST;
 
@@ -342,7 +354,7 @@ static Suite* da3depthviz_stream_suite(void) {
   tcase_add_test(tc, test_downstream_takes_no_rgb);
   tcase_add_test(tc, test_flow_of_downstream_goes_up);
   tcase_add_test(tc, test_in_pipelines);
-  tcase_add_test(tc, test_impossible_size_downstream_is_one_clear_error);
+  tcase_add_test(tc, test_impossible_caps_downstream_are_one_clear_error);
   tcase_add_test(tc, test_up_and_down_again);
   tcase_add_test(tc, test_properties);
   tcase_add_test(tc, test_properties_change_while_playing);

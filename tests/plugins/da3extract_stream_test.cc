@@ -90,6 +90,37 @@ GST_START_TEST(test_source_size_keeps_size_and_aspect) {
 }
 GST_END_TEST;
 
+GST_START_TEST(test_sizes_offered_upstream) {
+  const struct {
+    const char *launch, *filter, *want;
+  } cases[] = {{"da3extract output-size=source", "video/x-raw,width=[1,640],height=48", "width=(int)100"},
+               // The size of the map is the model's: any picture will do.
+               {"da3extract", "video/x-raw,width=[1,640],height=48", "width=(int)[ 1, 640 ]"},
+               // Nobody can give that: refused with a sentence at the first frame.
+               {"da3extract output-size=source", "video/x-raw,width=64,height=48", "width=(int)64"}};
+  for (const auto& c : cases) {
+    Bench bench(c.launch);
+    gst_harness_set_sink_caps_str(bench.h, "video/x-raw,width=100");
+    GstCaps* filter = gst_caps_from_string(c.filter);
+    GstCaps* offered = gst_pad_peer_query_caps(bench.h->srcpad, filter);
+    gchar* text = gst_caps_to_string(offered);
+    fail_unless(std::string(text).find(c.want) != std::string::npos, "%s: %s", c.launch, text);
+    g_free(text);
+    gst_caps_unref(offered);
+    gst_caps_unref(filter);
+  }
+}
+GST_END_TEST;
+
+GST_START_TEST(test_source_size_refused_downstream) {
+  Bench bench("da3extract output-size=source");
+  gst_harness_set_sink_caps_str(bench.h, "video/x-raw,width=100");
+  bench.caps(kRgb64);
+  fail_unless(gst_harness_push(bench.h, depth_frame(bench, FloatMap(28, 14, 1))) == GST_FLOW_ERROR);
+  assert_error(bench, GST_CORE_ERROR, GST_CORE_ERROR_NEGOTIATION, "it takes video/x-raw, width=(int)100");
+}
+GST_END_TEST;
+
 GST_START_TEST(test_caps_stay_the_same_whatever_the_depth) {
   Bench bench("da3extract");
   bench.caps(kRgb64);
@@ -462,6 +493,8 @@ static Suite* da3extract_stream_suite(void) {
   tcase_add_test(tc, test_caps_of_depth);
   tcase_add_test(tc, test_caps_of_the_other_planes);
   tcase_add_test(tc, test_source_size_keeps_size_and_aspect);
+  tcase_add_test(tc, test_sizes_offered_upstream);
+  tcase_add_test(tc, test_source_size_refused_downstream);
   tcase_add_test(tc, test_caps_stay_the_same_whatever_the_depth);
   tcase_add_test(tc, test_change_of_size_kind_and_plane);
   tcase_add_test(tc, test_comment_tag_once_after_caps);

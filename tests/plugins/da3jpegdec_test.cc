@@ -376,6 +376,52 @@ GST_START_TEST(test_each_file_counts) {
 }
 GST_END_TEST
 
+// Other data behind the picture of a file, as the film of a motion photo, or the padding of a camera.
+GST_START_TEST(test_files_with_other_data_behind_the_picture) {
+  const Bytes good = file_of(64, 48), padded = joined({good, Bytes(37, 0)});
+  // The beginning of a picture, three bytes of it, belong to the film by chance.
+  const Bytes film =
+      joined({good, {0, 0, 0, 24, 'f', 't', 'y', 'p'}, {0xff, 0xd8, 0xff, 0x12}, Bytes(99, 7)});
+  const Bytes none;
+  for (const std::vector<Bytes>& files :
+       {std::vector<Bytes>{film, none, film, padded}, {padded, none, good, film}, {good, none, film, film}}) {
+    Rig rig(kBlocks);
+    for (const Bytes& file : files) ck_assert_int_eq(rig.push(file), GST_FLOW_OK);
+    rig.end();
+    for (const guint64 number : {0, 2, 3}) {
+      Size size, expected;
+      GstClockTime pts = 0;
+      fail_unless(rig.pull(&size, nullptr, &pts) == decoded(good, {504, 504}, &expected));
+      ck_assert_uint_eq(pts, number * 40 * GST_MSECOND);
+    }
+    ck_assert_uint_eq(rig.waiting(), 0);
+    const auto warnings = rig.messages(GST_MESSAGE_WARNING);
+    ck_assert_uint_eq(warnings.size(), 1);
+    fail_unless(warnings[0].find("Picture 1 is left out. It is empty.") != std::string::npos);
+  }
+}
+GST_END_TEST
+
+// One alone, and one that others without a beginning of their own follow.
+GST_START_TEST(test_other_data_between_blocks) {
+  const Bytes file = file_of(64, 48), zeros(50, 0);
+  for (const std::vector<Bytes>& parts :
+       {std::vector<Bytes>{joined({file, zeros})},
+        {joined({file, zeros}), joined({zeros, file}), file},
+        {joined({file, {0xff}}), joined({Bytes(file.begin() + 1, file.end()), file})}}) {
+    Rig rig(kBlocks);
+    for (const Bytes& part : parts) ck_assert_int_eq(rig.push(part), GST_FLOW_OK);
+    rig.end();
+    for (size_t i = 0; i < std::min<size_t>(parts.size() * 2 - 1, 3); ++i) {
+      Size size, expected;
+      fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected));
+    }
+    ck_assert_uint_eq(rig.waiting(), 0);
+    ck_assert_uint_eq(rig.messages(GST_MESSAGE_WARNING).size(), 0);
+  }
+}
+GST_END_TEST
+
 // That a block ends where a picture does is chance: the next picture may go on in another one.
 GST_START_TEST(test_blocks_that_look_like_files) {
   const Bytes first = file_of(64, 48, 1), second = file_of(64, 48, 2), third = file_of(64, 48, 3);
@@ -574,6 +620,7 @@ static Suite* da3jpegdec_suite() {
   tcase_add_test(good, test_blocks);
   tcase_add_test(good, test_file_without_caps);
   tcase_add_test(good, test_blocks_that_look_like_files);
+  tcase_add_test(good, test_other_data_between_blocks);
   tcase_add_test(good, test_pixel_aspect_ratio);
   tcase_add_test(good, test_sizes_downstream_are_none_of_the_input);
   tcase_add_test(good, test_caps_of_what_comes_out);
@@ -583,6 +630,7 @@ static Suite* da3jpegdec_suite() {
   tcase_add_test(bad, test_flush);
   tcase_add_test(bad, test_damaged_picture_is_left_out);
   tcase_add_test(bad, test_each_file_counts);
+  tcase_add_test(bad, test_files_with_other_data_behind_the_picture);
   tcase_add_test(bad, test_damage_without_end);
   tcase_add_test(bad, test_log_of_damage);
   tcase_add_test(bad, test_nothing_decoded);

@@ -212,9 +212,28 @@ GST_START_TEST(default_is_jsonl_c2w_without_sync) {
   const auto lines = lines_of(path("p"));
   assert_contains(lines.at(0), "\"type\":\"header\"");
   assert_contains(lines.at(1), "\"pose\":[[0,1,0,-2],[-1,0,0,1],[0,0,1,-3]]");
-  assert_contains(
-      lines.at(1),
-      "\"intrinsics\":{\"fx\":500,\"fy\":500,\"cx\":320,\"cy\":180,\"width\":640,\"height\":360}");
+  assert_contains(lines.at(1),
+                  "\"intrinsics\":{\"fx\":500,\"fy\":500,\"cx\":320,\"cy\":180,\"width\":640,\"height\":360},"
+                  "\"source\":null");
+}
+GST_END_TEST
+
+GST_START_TEST(jsonl_tells_the_part_of_the_original_picture) {
+  Rig rig("location=" + path("p"));
+  GstDa3View view = example_view(0);
+  view.source_width = 1920;
+  view.source_height = 1080;
+  view.source_y = 2.5;
+  view.source_w = 1920;
+  view.source_h = 1075;
+  rig.push(frame_with(view, 0));
+  // A part that is empty is none.
+  view.source_w = 0;
+  rig.push(frame_with(view, 0));
+  const auto lines = lines_of(path("p"));
+  assert_contains(lines.at(1),
+                  "\"source\":{\"width\":1920,\"height\":1080,\"x\":0,\"y\":2.5,\"w\":1920,\"h\":1075}");
+  assert_contains(lines.at(2), "\"source\":null");
 }
 GST_END_TEST
 
@@ -549,6 +568,7 @@ static Suite* da3posesink_suite(void) {
   tcase_add_test(test_case, tum_writes_time_centre_and_quaternion);
   tcase_add_test(test_case, pose_direction_w2c_writes_what_the_meta_holds);
   tcase_add_test(test_case, default_is_jsonl_c2w_without_sync);
+  tcase_add_test(test_case, jsonl_tells_the_part_of_the_original_picture);
   tcase_add_test(test_case, metric_lengths_are_written_in_metres);
   tcase_add_test(test_case, metric_without_a_scale_is_not_called_metres);
   tcase_add_test(test_case, time_is_stream_time);

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/runtime/device.h"
 #include "train/curve.h"
 #include "train/demo_config.h"
 #include "train/evaluate.h"
@@ -400,7 +401,7 @@ bool train(const RunOptions& options, const std::atomic<bool>& stop) {
 
 void score_model(const std::string& model, const std::string& device, int sets, int width, int height,
                  int threads, const std::string& path) {
-  if (threads > 0) at::set_num_threads(threads);
+  set_threads(unsigned(std::max(0, threads)));
   const auto checkpoint = Checkpoint::open(model);
   const ModelConfig config = config_of(*checkpoint);
   CheckpointWeights weights(checkpoint);

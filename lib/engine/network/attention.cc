@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/kernels/flash_attention.h"
+#include "engine/kernels/qk_norm_rope.h"
 #include "engine/network/balanced_for.h"
 
 namespace da3 {
@@ -118,10 +119,15 @@ Tensor own_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
 
 }  // namespace
 
-bool has_attention(Da3Attention kind, at::Device device) {
+bool has_own_attention(at::Device device, int64_t head_width, at::ScalarType type) {
+  if (!device.is_cpu() || head_width != kernels::kHeadWidth) return false;
+  if (type == at::kFloat) return kernels::FlashAttention<float>::available();
+  return type == at::kBFloat16 && kernels::FlashAttention<uint16_t>::available();
+}
+
+bool has_attention(Da3Attention kind, at::Device device, int64_t head_width, at::ScalarType type) {
   if (kind == DA3_ATTENTION_AUTO || kind == DA3_ATTENTION_PLAIN) return true;
-  if (kind == DA3_ATTENTION_FUSED && device.is_cpu() && kernels::FlashAttention<float>::available())
-    return true;
+  if (kind == DA3_ATTENTION_FUSED && has_own_attention(device, head_width, type)) return true;
 #if TORCH_VERSION_MAJOR >= 2
   return kind == DA3_ATTENTION_FUSED || find(kind).has_value();
 #else

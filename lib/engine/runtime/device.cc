@@ -10,12 +10,14 @@
 #endif
 #include <torch/version.h>
 
+#include <cstdlib>
 #include <mutex>
 #include <sstream>
 
 #include "engine/api/engine_error.h"
 #include "engine/kernels/int8_linear.h"
 #include "engine/network/attention.h"
+#include "engine/runtime/processors.h"
 
 namespace da3 {
 namespace {
@@ -64,6 +66,19 @@ bool cpu_has_bf16() {
 
 std::mutex threads_lock;
 unsigned threads_in_force = 0;  // 0: not decided
+
+bool says_threads(const char* variable) {
+  const char* const value = std::getenv(variable);
+  return value && *value;
+}
+
+// LibTorch asks libraries that do not know every processor (Debian's build takes one thread where it is newer
+// than they are), and none of them knows of quotas. With the lock.
+void set_usual_threads() {
+  if (threads_in_force != 0 || says_threads("OMP_NUM_THREADS") || says_threads("MKL_NUM_THREADS")) return;
+  const auto now = unsigned(at::get_num_threads()), cores = usable_cores();
+  if (now == 1 || now > cores) at::set_num_threads(int(cores));
+}
 
 at::Device parse(const std::string& name) {
   if (name == "cpu") return at::kCPU;
@@ -153,6 +168,7 @@ void set_exact_arithmetic() {
 
 bool set_threads(unsigned threads) {
   const std::lock_guard<std::mutex> guard(threads_lock);
+  if (threads == 0) set_usual_threads();
   if (threads == 0 || threads == threads_in_force) return true;
   if (threads_in_force != 0) return false;
   at::set_num_threads(int(threads));

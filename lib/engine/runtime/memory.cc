@@ -8,7 +8,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
-#include <vector>
+
+#include "engine/runtime/control_groups.h"
 
 namespace da3 {
 namespace {
@@ -51,36 +52,12 @@ std::optional<uint64_t> left_in(const std::string& folder, const char* limit_nam
   return *limit - std::min(*limit, used);
 }
 
-// A group and all those around it.
-std::optional<uint64_t> left_in_all(const std::string& base, std::string group, const char* limit_name,
-                                    const char* usage_name, const char* cache_name) {
-  std::optional<uint64_t> left;
-  for (;;) {
-    left = least(left, left_in(base + group, limit_name, usage_name, cache_name));
-    const size_t slash = group.rfind('/');
-    if (group.empty() || slash == std::string::npos) return left;
-    group.resize(slash);
-  }
-}
-
 std::optional<uint64_t> left_by_groups(const std::string& root) {
   std::optional<uint64_t> left;
-  std::ifstream groups(root + "/proc/self/cgroup");
-  std::string line;
-  while (std::getline(groups, line)) {
-    // "0::/path" in version 2, "4:memory:/path" in version 1.
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string group = line.substr(second + 1);
-    if (group == "/") group.clear();
-    if (controllers.empty())
-      left = least(
-          left, left_in_all(root + "/sys/fs/cgroup", group, "memory.max", "memory.current", "inactive_file"));
-    else if (("," + controllers + ",").find(",memory,") != std::string::npos)
-      left = least(left, left_in_all(root + "/sys/fs/cgroup/memory", group, "memory.limit_in_bytes",
-                                     "memory.usage_in_bytes", "total_inactive_file"));
-  }
+  for (const auto& [folder, version] : control_groups("memory", root))
+    left = least(left, version == 2 ? left_in(folder, "memory.max", "memory.current", "inactive_file")
+                                    : left_in(folder, "memory.limit_in_bytes", "memory.usage_in_bytes",
+                                              "total_inactive_file"));
   return left;
 }
 

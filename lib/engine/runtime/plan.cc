@@ -17,8 +17,6 @@
 
 #include "engine/api/engine_error.h"
 #include "engine/cuda/fused.h"
-#include "engine/kernels/flash_attention.h"
-#include "engine/kernels/qk_norm_rope.h"
 #include "engine/network/attention.h"
 #include "engine/network/block.h"
 #include "engine/network/fp8_layer.h"
@@ -54,19 +52,8 @@ Tensor some_values(const std::vector<int64_t>& shape) {
   return at::arange(count, at::TensorOptions(at::kFloat)).mul_(0.37).sin_().view(shape);
 }
 
-// Whether attention runs in a kernel of our own. It is several times as fast as explicit products, whatever
-// the processor: there is nothing to measure.
-bool has_own_attention(const BackboneConfig& config, at::Device device, Da3Precision precision,
-                       const Policy& policy) {
-  if (!device.is_cpu() || config.width != kernels::kHeadWidth * config.heads) return false;
-  switch (beside(precision, policy)) {
-    case DA3_PRECISION_FP32:
-      return kernels::FlashAttention<float>::available();
-    case DA3_PRECISION_BF16:
-      return kernels::FlashAttention<uint16_t>::available();
-    default:
-      return false;
-  }
+int64_t head_width_of(const ModelConfig& config) {
+  return config.backbone.width / std::max<int64_t>(1, config.backbone.heads);
 }
 
 // Whether LibTorch multiplies 8-bit floats on this device shows when it does.
@@ -271,11 +258,21 @@ void throw_if(const Cancelled& cancelled) {
   if (cancelled && cancelled()) throw EngineError(DA3_ERROR_CANCELLED, "Loading the model was cancelled.");
 }
 
+DeviceTraits traits_of(at::Device device, const ModelConfig& config, at::ScalarType type) {
+  DeviceTraits out = traits_of(device);
+  for (const ModelConfig* part : {&config, config.metric.get()})
+    if (part)
+      std::erase_if(out.attention, [&](Da3Attention kind) {
+        return !has_attention(kind, device, head_width_of(*part), type);
+      });
+  return out;
+}
+
 Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish,
                const Cancelled& cancelled) {
   static Answers remembered;
 
-  const DeviceTraits traits = traits_of(device);
+  DeviceTraits traits = traits_of(device, config);
   check_precision(wish.precision, traits);
   if (wish.precision == DA3_PRECISION_FP8) check_fp8(config, device);
   check_attention(wish.attention, traits);
@@ -312,13 +309,18 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
   if (in_8_bits(plan.precision)) plan.text += ", beside it " + std::string(name_of(policy.beside_8_bits));
 
   check_together(wish.attention, plan.precision);
+  const at::ScalarType type = scalar_type_of(beside(plan.precision, policy));
+  traits = traits_of(device, config, type);
+  check_attention(wish.attention, traits);
+  plan.policy = make_policy(wish.mode, traits);
   if (wish.attention != DA3_ATTENTION_AUTO) {
     plan.attention = wish.attention;
     why = "as asked";
   } else if (policy.attentions.size() == 1) {
     plan.attention = policy.attentions.front();
     why = "the only one that this LibTorch has here";
-  } else if (has_own_attention(config.backbone, device, plan.precision, policy)) {
+  } else if (has_own_attention(device, head_width_of(config), type)) {
+    // Several times as fast as explicit products, whatever the processor: there is nothing to measure.
     plan.attention = DA3_ATTENTION_FUSED;
     why = "a kernel of our own";
   } else if (!measure) {

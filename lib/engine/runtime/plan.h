@@ -10,6 +10,7 @@
 #include <string>
 
 #include "engine/network/config.h"
+#include "engine/runtime/device.h"
 #include "engine/runtime/policy.h"
 
 namespace da3 {
@@ -32,10 +33,14 @@ struct Plan {
 using Cancelled = std::function<bool()>;
 void throw_if(const Cancelled& cancelled);
 
+// What the device offers this model: of its attention back ends those that run on all heads of the model in
+// `type`.
+DeviceTraits traits_of(at::Device device, const ModelConfig& config, at::ScalarType type = at::kFloat);
+
 // Thread-safe. Measurements (one transformer block of the model at its process size, some passes each) are
 // made once for each (`hash`, device, block size, mode, threads, attention asked for) in a process and
 // remembered; one at a time. Whoever needs none, or one that is remembered, waits for nobody.
-// Throws EngineError(UNSUPPORTED) for a wish that the device cannot fulfil.
+// Throws EngineError(UNSUPPORTED) for a wish that the device cannot fulfil with this model.
 Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device device, const Wish& wish,
                const Cancelled& cancelled = {});
 
