@@ -15,6 +15,9 @@
  * A picture that is damaged or breaks off is left out with a warning, and so is, where each buffer is one
  * file (multifilesrc), a file that is empty or no JPEG at all; the pictures after it keep their times. More
  * than `max-errors` in a row (here 10 unless set), or a stream of which nothing can be decoded, is an error.
+ * What a file has besides its picture is no frame: a thumbnail, further pictures that an MPF segment names (a
+ * phone's gain map, a stereo camera's other eye), other data behind it (the film of a motion photo).
+ *
  * Two fields in one buffer (some old capture cards) are refused.
  *
  * ## Example

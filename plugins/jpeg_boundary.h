@@ -14,6 +14,9 @@ class JpegBoundary {
     gsize size = 0;     // of the picture that begins there; 0: it has not ended yet, or not begun. Some
                         // cameras leave out its end: the start of the next one, or far too many bytes, end it
     bool complete = false;  // it has its end
+    // Pictures behind it that belong to it, as its MPF segment says (CIPA DC-007): the other eye of a stereo
+    // camera, the gain map of a phone.
+    gsize companions = 0;
   };
   // Looks on where it stopped, in what `adapter` has. After garbage or a picture was found, the caller takes
   // it out of the adapter, and the next search begins at its start.
@@ -24,6 +27,7 @@ class JpegBoundary {
 
  private:
   gsize position_ = 0;    // in the adapter: all before it is known
+  gsize companions_ = 0;  // of the picture that has begun
   bool in_scan_ = false;  // between markers there is compressed data
 };
 

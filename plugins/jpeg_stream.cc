@@ -2,6 +2,7 @@
 #include "jpeg_stream.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace da3::plugin {
 namespace {
@@ -16,24 +17,49 @@ bool starts_picture(GstAdapter* adapter, gsize position, gsize end) {
   return bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff;
 }
 
-// Whether a picture begins there, or may do so in the last bytes. Films are often appended to photographs,
-// and three bytes of one look like a beginning now and then: so the fourth must be that of a segment.
-bool may_start_picture(GstAdapter* adapter, gsize begin, gsize end) {
-  while (begin + 4 <= end) {
-    const gssize found = gst_adapter_masked_scan_uint32(adapter, 0xffffff00, 0xffd8ff00, begin, end - begin);
+bool is_segment(const guint8* marker) {
+  return marker[0] == 0xff && marker[1] >= 0xc0 && marker[1] < 0xff;
+}
+
+// `prefix`: the last bytes may be the first of one; `cut_off`: it has a segment that ends behind the last
+// byte.
+enum class Start { none, prefix, cut_off, whole };
+
+// Whether a picture begins somewhere there. Films are often appended to photographs, and some bytes of one
+// look like a beginning now and then: so a segment must follow it, and behind that another one.
+Start find_start(GstAdapter* adapter, gsize begin, gsize end) {
+  constexpr gsize kHead = 6;  // start of image, marker and length of a segment
+  while (begin + kHead <= end) {
+    const gssize found =
+        gst_adapter_masked_scan_uint32(adapter, 0xffffff00, 0xffd8ff00, begin, end - begin - 2);
     if (found < 0) break;
-    guint8 marker;
-    gst_adapter_copy(adapter, &marker, gsize(found) + 3, 1);
-    if (marker >= 0xc0 && marker < 0xff) return true;
-    begin = gsize(found) + 1;
+    begin = gsize(found);
+    guint8 head[kHead], next[2];
+    gst_adapter_copy(adapter, head, begin, kHead);
+    const gsize behind = begin + 4 + gsize(head[4] << 8 | head[5]);
+    if (is_segment(head + 2)) {
+      if (behind + 2 > end) return Start::cut_off;
+      gst_adapter_copy(adapter, next, behind, sizeof next);
+      if (is_segment(next) || (next[0] == 0xff && next[1] == 0xff)) return Start::whole;
+    }
+    ++begin;
   }
-  guint8 last[3] = {};
+  if (begin >= end) return Start::none;
+  guint8 last[kHead - 1] = {};
   const gsize left = std::min<gsize>(end - begin, sizeof last);
   gst_adapter_copy(adapter, last, end - left, left);
   for (gsize from = 0; from < left; ++from) {
     constexpr guint8 kStart[] = {0xff, 0xd8, 0xff};
-    if (std::equal(last + from, last + left, kStart)) return true;
+    const gsize bytes = std::min<gsize>(left - from, sizeof kStart);
+    if (std::equal(last + from, last + from + bytes, kStart)) return Start::prefix;
   }
+  return Start::none;
+}
+
+// Whether a picture begins in the last bytes before `boundary` and goes on behind it.
+bool straddles(GstAdapter* adapter, gsize boundary, gsize available) {
+  for (gsize begin = boundary - std::min<gsize>(boundary, 5); begin < boundary; ++begin)
+    if (starts_picture(adapter, begin, available)) return true;
   return false;
 }
 
@@ -109,11 +135,23 @@ void JpegStream::judge(const JpegBoundary::Found& found, gsize available) {
   }
 }
 
-// Whether the first buffer is a picture with something else behind it.
-bool JpegStream::ends_in_other_data(GstAdapter* adapter, const JpegBoundary::Found& found) const {
-  if (layout_ != Layout::unknown || !found.complete || begins_.empty() || begins_.front() != 0) return false;
-  const gsize end = end_of_first(known_);
-  return found.size < end && !may_start_picture(adapter, found.size, end);
+// What the buffers are whose first one is a picture with something else behind it. One that is a file of its
+// own is followed by buffers that begin with a picture or hold none.
+JpegStream::Layout JpegStream::layout_beside(GstAdapter* adapter, const JpegBoundary::Found& found,
+                                             gsize available, bool at_eos) const {
+  const gsize end = end_of_first(available);
+  if (begins_.empty() || begins_.front() != 0) return Layout::blocks;
+  const Start second = found.companions > 0 ? Start::none : find_start(adapter, found.size, end);
+  if (second == Start::whole) return Layout::blocks;
+  for (size_t i = 1; i < begins_.size(); ++i) {
+    const gsize begin = begins_[i], behind = i + 1 < begins_.size() ? begins_[i + 1] : available;
+    if (starts_picture(adapter, begin, behind)) return Layout::files;
+    const Start here = find_start(adapter, begin, behind);
+    if (second == Start::cut_off || straddles(adapter, begin, behind) || here >= Start::cut_off)
+      return Layout::blocks;
+  }
+  if (!at_eos) return begins_.size() > kMostMissed ? Layout::blocks : Layout::unknown;
+  return begins_.size() > 1 ? Layout::files : Layout::blocks;
 }
 
 JpegStream::Step JpegStream::search(GstAdapter* adapter, gsize available, bool at_eos) {
@@ -133,17 +171,19 @@ JpegStream::Step JpegStream::search(GstAdapter* adapter, gsize available, bool a
     return take(What::garbage, found.garbage, available);
   }
   if (found.size > 0) {
-    if (ends_in_other_data(adapter, found)) {
-      // A file of its own, if the next buffer that is not empty begins with a picture.
-      const gsize end = end_of_first(available);
-      if (end == available && !at_eos) return {};
-      if (end < available ? starts_picture(adapter, end, available) : begins_.size() > 1) {
-        layout_ = Layout::files;
-        return missed_.empty() ? take(What::picture, end, available) : next_missed(available);
-      }
+    const bool more = layout_ == Layout::unknown && !begins_at(found.size, available);
+    if (more && found.complete && found.size < end_of_first(available)) {
+      layout_ = layout_beside(adapter, found, available, at_eos);
+      if (layout_ == Layout::unknown) return {};
+      if (layout_ == Layout::files)
+        return missed_.empty() ? take(What::picture, end_of_first(available), available)
+                               : next_missed(available);
+      these_are_blocks();
     }
     judge(found, available);
     if (layout_ == Layout::files && !missed_.empty()) return next_missed(available);
+    if (std::exchange(companions_, companions_ > 0 ? companions_ - 1 : found.companions) > 0)
+      return take(What::garbage, found.size, available);
     return take(What::picture, found.size, available);
   }
   if (!at_eos || available == 0) return {};
@@ -176,9 +216,17 @@ JpegStream::Step JpegStream::next_file(GstAdapter* adapter, gsize available, boo
   if (!next_begins || !boundary_.inside()) found = boundary_.find(adapter);
   if (found.size == 0 && !next_begins && !at_eos) return {};
   boundary_.reset();
-  const bool two_in_one = found.complete && found.size < end && may_start_picture(adapter, found.size, end);
+  Start second = Start::none;
+  if (found.complete && found.size < end && found.companions == 0)
+    second = find_start(adapter, found.size, end);
+  // The next buffer shows whether it is one.
+  if ((second == Start::prefix || second == Start::cut_off) && !next_begins) {
+    if (end == available && !at_eos) return {};
+    if (second == Start::cut_off ? end < available : straddles(adapter, end, available))
+      second = Start::whole;
+  }
   const bool goes_on = found.complete && found.size > end && !next_begins;
-  if (!two_in_one && !goes_on) return take(What::picture, end, available);
+  if (second != Start::whole && !goes_on) return take(What::picture, end, available);
   these_are_blocks();
   return take(What::picture, found.size, available);
 }

@@ -4,7 +4,9 @@
 // or one file in each buffer (multifilesrc); nothing says which. A first picture that fills its buffer shows
 // the latter: from then on each buffer counts as a picture, whatever it holds, so that those that are none
 // are missed. One that goes on in the next buffer, or shares its buffer with another, shows that they are
-// blocks. Other data behind a picture (the film of a motion photo, padding) belongs to its file.
+// blocks. Other data behind a picture (the film of a motion photo, padding) belongs to its file, and so do
+// pictures that its MPF segment names (a phone's gain map, the other eye of a stereo camera): they are no
+// pictures of the stream.
 #pragma once
 
 #include <gst/base/gstadapter.h>
@@ -42,7 +44,8 @@ class JpegStream {
   Step search(GstAdapter* adapter, gsize available, bool at_eos);
   Step next_file(GstAdapter* adapter, gsize available, bool at_eos);
   Step take(What what, gsize size, gsize available, gsize bytes = 0);
-  bool ends_in_other_data(GstAdapter* adapter, const JpegBoundary::Found& found) const;
+  Layout layout_beside(GstAdapter* adapter, const JpegBoundary::Found& found, gsize available,
+                       bool at_eos) const;
   void judge(const JpegBoundary::Found& found, gsize available);
   void miss(gsize bytes);
   gsize end_of_first(gsize available) const { return begins_.size() > 1 ? begins_[1] : available; }
@@ -51,9 +54,10 @@ class JpegStream {
 
   Layout layout_ = Layout::unknown;
   JpegBoundary boundary_;
-  gsize known_ = 0;     // bytes of the adapter that have been seen
-  bool again_ = false;  // the base class calls once more without a new buffer
-  gsize bytes_ = 0;     // of the whole stream
+  gsize known_ = 0;       // bytes of the adapter that have been seen
+  gsize companions_ = 0;  // of the last picture in blocks, still to come
+  bool again_ = false;    // the base class calls once more without a new buffer
+  gsize bytes_ = 0;       // of the whole stream
   // Unless they are blocks: where in the adapter buffers begin, and the sizes of those without a picture that
   // have gone by before it was known what they are.
   std::deque<gsize> begins_, missed_;

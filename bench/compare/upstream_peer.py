@@ -4,8 +4,8 @@ cameras in host memory.
 
 Modes: eager (float32), autocast (what upstream's API does: bfloat16 where CUDA has it, else float16, on any device), bf16
 (autocast to bfloat16), compile and compile-bf16 (torch.compile of the first and the third), compile-parts and
-compile-parts-bf16 (of each block of the backbone and of the head by itself: equal blocks are compiled once, which a large
-network on a CPU needs to be done in minutes).
+compile-parts-bf16 (of each block of the backbone and of the head by itself: from PyTorch 2.5 equal
+blocks are compiled once, which a large network on a CPU needs to be done in minutes).
 """
 
 import argparse
@@ -42,8 +42,9 @@ def main():
         lambda: loaded.update(network=upstream_model.load(a.upstream, a.folder).to(device)))
     network = loaded["network"]
     if a.mode.startswith("compile-parts"):
-        for part in [*network.backbone.pretrained.blocks, network.head]:
-            part.compile()
+        for one in [network.da3, network.da3_metric] if hasattr(network, "da3") else [network]:
+            for part in [*one.backbone.pretrained.blocks, one.head]:
+                part.compile()
     elif a.mode.startswith("compile"):
         network = torch.compile(network)
     dtype = None

@@ -35,6 +35,15 @@ TEST_SUITE("usable cores") {
     CHECK(m.cores() == 1);
   }
 
+  TEST_CASE("a thread that is pinned does not pin the others") {
+    Machine m;
+    m.allow("0");
+    m.temp.write("proc/self/task/7/status", "Cpus_allowed_list:\t0\n");
+    CHECK(m.cores() == 1);
+    m.temp.write("proc/self/task/8/status", "Cpus_allowed_list:\t0-3\n");
+    CHECK(m.cores() == 4);
+  }
+
   TEST_CASE("two threads of one core count once, whichever of them is allowed") {
     Machine m;
     m.allow("0-7");

@@ -90,6 +90,11 @@ TEST_SUITE("settings of the process") {
       CHECK(set_threads(0));
       CHECK(threads() == cores);
     }
+    for (unsigned given = 2; given <= std::min(cores, 4u); ++given) {
+      at::set_num_threads(int(given));
+      CHECK(set_threads(0));
+      CHECK(threads() == given);
+    }
     for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) {
       setenv(variable, "1", 1);
       at::set_num_threads(int(cores + 1));
@@ -187,7 +192,7 @@ TEST_SUITE("plan") {
     } else {
       const Refusal r = refused(narrow, DA3_PRECISION_FP32);
       CHECK(r.code == DA3_ERROR_UNSUPPORTED);
-      CHECK(r.says("attention=fused cannot run"));
+      CHECK(r.says("attention=fused cannot run on cpu in fp32 with heads of 16"));
       CHECK(r.says("plain"));
       CHECK(
           make_plan(narrow, "plan-fused", at::kCPU, wish(DA3_PRECISION_FP32, DA3_ATTENTION_AUTO)).attention ==

@@ -141,6 +141,21 @@ Bytes with_thumbnail(const Bytes& file, const Bytes& thumbnail) {
                  Bytes(file.begin() + 2, file.end())});
 }
 
+// As phones write them: the header names one more picture, which follows in the same file (CIPA DC-007).
+Bytes with_companion(const Bytes& file, const Bytes& companion, bool little_endian = false) {
+  Bytes index = {'M', 'P', 'F', 0, 'M', 'M', 0, 42, 0, 0, 0, 8,  // the directory is behind the eight
+                                                                 // bytes of TIFF
+                 0, 2,                                           // entries: version, number of pictures
+                 0xb0, 0, 0, 7, 0, 0, 0, 4, '0', '1', '0', '0', 0xb0, 1, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2};
+  if (little_endian)
+    index = {'M', 'P', 'F', 0, 'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 1, 0xb0, 4, 0, 1, 0, 0, 0, 2, 0, 0, 0};
+  const size_t length = index.size() + 2;
+  return joined({{0xff, 0xd8, 0xff, 0xe2, uint8_t(length >> 8), uint8_t(length)},
+                 index,
+                 Bytes(file.begin() + 2, file.end()),
+                 companion});
+}
+
 void push_in_blocks(Rig& rig, const Bytes& bytes, size_t block) {
   for (size_t at = 0; at < bytes.size(); at += block)
     ck_assert_int_eq(rig.push(Bytes(bytes.begin() + int64_t(at),
@@ -383,8 +398,16 @@ GST_START_TEST(test_files_with_other_data_behind_the_picture) {
   const Bytes film =
       joined({good, {0, 0, 0, 24, 'f', 't', 'y', 'p'}, {0xff, 0xd8, 0xff, 0x12}, Bytes(99, 7)});
   const Bytes none;
-  for (const std::vector<Bytes>& files :
-       {std::vector<Bytes>{film, none, film, padded}, {padded, none, good, film}, {good, none, film, film}}) {
+  // Bytes of erased flash memory could be the first of a beginning.
+  const Bytes erased = joined({good, Bytes(64, 0xff)}), text = {'h', 'e', 'l', 'l', 'o', '\n'};
+  for (const std::vector<Bytes>& files : {std::vector<Bytes>{film, none, film, padded},
+                                          {padded, none, good, film},
+                                          {good, none, film, film},
+                                          {erased, none, erased, erased},
+                                          {good, none, erased, film},
+                                          {film, text, erased, good},
+                                          {erased, text, film, good},
+                                          {good, text, erased, film}}) {
     Rig rig(kBlocks);
     for (const Bytes& file : files) ck_assert_int_eq(rig.push(file), GST_FLOW_OK);
     rig.end();
@@ -397,7 +420,68 @@ GST_START_TEST(test_files_with_other_data_behind_the_picture) {
     ck_assert_uint_eq(rig.waiting(), 0);
     const auto warnings = rig.messages(GST_MESSAGE_WARNING);
     ck_assert_uint_eq(warnings.size(), 1);
-    fail_unless(warnings[0].find("Picture 1 is left out. It is empty.") != std::string::npos);
+    fail_unless(warnings[0].find(files[1].empty()
+                                     ? "Picture 1 is left out. It is empty."
+                                     : "Picture 1 is left out. There is no JPEG") != std::string::npos);
+  }
+}
+GST_END_TEST
+
+// Those that belong to a picture are none of the stream, however they come.
+GST_START_TEST(test_companions) {
+  const Bytes first = file_of(64, 48, 1), second = file_of(64, 48, 2), gain_map = file_of(32, 24, 3);
+  for (const bool little_endian : {false, true}) {
+    const Bytes photo = with_companion(first, gain_map, little_endian), film = joined({photo, Bytes(70, 9)});
+    for (const std::vector<Bytes>& parts : {std::vector<Bytes>{photo, second, film, second},
+                                            {second, film, second, photo},
+                                            {joined({photo, second, film, second})},
+                                            {joined({second, film}), joined({second, photo})}}) {
+      Rig rig(kBlocks);
+      const bool begins_with_photo = parts[0].size() < 12 || parts[0][3] == 0xe2;
+      for (const Bytes& part : parts) ck_assert_int_eq(rig.push(part), GST_FLOW_OK);
+      rig.end();
+      for (int i = 0; i < 4; ++i) {
+        Size size, expected;
+        const Bytes& file = (i % 2 == 0) == begins_with_photo ? first : second;
+        fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected), "picture %d", i);
+      }
+      ck_assert_uint_eq(rig.waiting(), 0);
+      ck_assert_uint_eq(rig.messages(GST_MESSAGE_WARNING).size(), 0);
+    }
+    for (const size_t block : {size_t(1), size_t(7), size_t(4096)}) {
+      Rig rig(kNoCaps);
+      push_in_blocks(rig, joined({film, film}), block);
+      rig.end();
+      for (int i = 0; i < 2; ++i) {
+        Size size, expected;
+        fail_unless(rig.pull(&size) == decoded(first, {504, 504}, &expected));
+      }
+      ck_assert_uint_eq(rig.waiting(), 0);
+      rig.assert_no_messages();
+    }
+  }
+}
+GST_END_TEST
+
+// An index that is none: pictures are pictures.
+GST_START_TEST(test_broken_index_of_companions) {
+  const Bytes first = file_of(64, 48, 1), second = file_of(64, 48, 2);
+  const Bytes whole = with_companion(first, second);
+  const struct {
+    size_t at;
+    uint8_t value;
+  } cases[] = {{6, 'X'}, {10, 'I'}, {14, 0xff}, {17, 0}, {17, 0xff}, {19, 1}, {33, 7}, {40, 0xff}, {43, 0}};
+  for (const auto& c : cases) {
+    Bytes broken = whole;
+    broken.at(c.at) = c.value;
+    Rig rig(kBlocks);
+    ck_assert_int_eq(rig.push(broken), GST_FLOW_OK);
+    rig.end();
+    for (const Bytes& file : {first, second}) {
+      Size size, expected;
+      fail_unless(rig.pull(&size) == decoded(file, {504, 504}, &expected), "byte %zu", c.at);
+    }
+    ck_assert_uint_eq(rig.waiting(), 0);
   }
 }
 GST_END_TEST
@@ -621,6 +705,7 @@ static Suite* da3jpegdec_suite() {
   tcase_add_test(good, test_file_without_caps);
   tcase_add_test(good, test_blocks_that_look_like_files);
   tcase_add_test(good, test_other_data_between_blocks);
+  tcase_add_test(good, test_companions);
   tcase_add_test(good, test_pixel_aspect_ratio);
   tcase_add_test(good, test_sizes_downstream_are_none_of_the_input);
   tcase_add_test(good, test_caps_of_what_comes_out);
@@ -631,6 +716,7 @@ static Suite* da3jpegdec_suite() {
   tcase_add_test(bad, test_damaged_picture_is_left_out);
   tcase_add_test(bad, test_each_file_counts);
   tcase_add_test(bad, test_files_with_other_data_behind_the_picture);
+  tcase_add_test(bad, test_broken_index_of_companions);
   tcase_add_test(bad, test_damage_without_end);
   tcase_add_test(bad, test_log_of_damage);
   tcase_add_test(bad, test_nothing_decoded);

@@ -75,7 +75,9 @@ bool says_threads(const char* variable) {
 // LibTorch asks libraries that do not know every processor (Debian's build takes one thread where it is newer
 // than they are), and none of them knows of quotas. With the lock.
 void set_usual_threads() {
-  if (threads_in_force != 0 || says_threads("OMP_NUM_THREADS") || says_threads("MKL_NUM_THREADS")) return;
+  if (threads_in_force != 0) return;
+  for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"})
+    if (says_threads(variable)) return;
   const auto now = unsigned(at::get_num_threads()), cores = usable_cores();
   if (now == 1 || now > cores) at::set_num_threads(int(cores));
 }

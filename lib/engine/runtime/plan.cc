@@ -272,10 +272,11 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
                const Cancelled& cancelled) {
   static Answers remembered;
 
+  const DeviceTraits whole = traits_of(device);
   DeviceTraits traits = traits_of(device, config);
   check_precision(wish.precision, traits);
   if (wish.precision == DA3_PRECISION_FP8) check_fp8(config, device);
-  check_attention(wish.attention, traits);
+  check_attention(wish.attention, whole);
   Plan plan;
   plan.mode = wish.mode;
   plan.policy = make_policy(wish.mode, traits);
@@ -311,14 +312,16 @@ Plan make_plan(const ModelConfig& config, const std::string& hash, at::Device de
   check_together(wish.attention, plan.precision);
   const at::ScalarType type = scalar_type_of(beside(plan.precision, policy));
   traits = traits_of(device, config, type);
-  check_attention(wish.attention, traits);
+  check_attention(wish.attention, traits,
+                  "in " + std::string(name_of(beside(plan.precision, policy))) + " with heads of " +
+                      std::to_string(head_width_of(config)) + " and this LibTorch");
   plan.policy = make_policy(wish.mode, traits);
   if (wish.attention != DA3_ATTENTION_AUTO) {
     plan.attention = wish.attention;
     why = "as asked";
   } else if (policy.attentions.size() == 1) {
     plan.attention = policy.attentions.front();
-    why = "the only one that this LibTorch has here";
+    why = "the only one that runs here";
   } else if (has_own_attention(device, head_width_of(config), type)) {
     // Several times as fast as explicit products, whatever the processor: there is nothing to measure.
     plan.attention = DA3_ATTENTION_FUSED;

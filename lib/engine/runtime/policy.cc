@@ -139,10 +139,10 @@ void check_widths(Da3Precision precision, int64_t width, int64_t ffn_hidden) {
                         ". Use precision=bf16, fp16, fp32 or auto.");
 }
 
-void check_attention(Da3Attention wanted, const DeviceTraits& d) {
+void check_attention(Da3Attention wanted, const DeviceTraits& d, const std::string& with) {
   if (wanted == DA3_ATTENTION_AUTO || runs(wanted, d)) return;
   throw EngineError(DA3_ERROR_UNSUPPORTED, std::string("attention=") + name_of(wanted) + " cannot run on " +
-                                               d.name + " with this LibTorch. Use one of " +
+                                               d.name + " " + with + ". Use one of " +
                                                list(attentions_of(d)) + ".");
 }
 

@@ -56,7 +56,9 @@ Da3Precision beside(Da3Precision precision, const Policy& policy);
 
 // Throw EngineError(UNSUPPORTED) for what the device cannot do; AUTO passes.
 void check_precision(Da3Precision wanted, const DeviceTraits& device);
-void check_attention(Da3Attention wanted, const DeviceTraits& device);
+// `with`: what else it depends on, for the message.
+void check_attention(Da3Attention wanted, const DeviceTraits& device,
+                     const std::string& with = "with this LibTorch");
 // And for layers of the backbone that are not made for `precision`.
 void check_widths(Da3Precision precision, int64_t width, int64_t ffn_hidden);
 // And for a back end of attention that does not compute in `precision`.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <set>
@@ -33,13 +34,22 @@ std::vector<unsigned> numbers_of(const std::string& list) {
   return out;
 }
 
-std::vector<unsigned> allowed(const std::string& root) {
-  std::ifstream status(root + "/proc/self/status");
+std::vector<unsigned> allowed_by(const std::string& status_path) {
+  std::ifstream status(status_path);
   std::string line;
   const std::string name = "Cpus_allowed_list:";
   while (std::getline(status, line))
     if (line.rfind(name, 0) == 0) return numbers_of(line.substr(name.size()));
   return {};
+}
+
+// Of all threads: one may be pinned to a processor without the others being.
+std::vector<unsigned> allowed(const std::string& root) {
+  std::vector<unsigned> out = allowed_by(root + "/proc/self/status");
+  std::error_code none;
+  for (const auto& task : std::filesystem::directory_iterator(root + "/proc/self/task", none))
+    for (const unsigned processor : allowed_by(task.path() / "status")) out.push_back(processor);
+  return out;
 }
 
 // The processors that share its core, as the system writes them.
