@@ -10,6 +10,7 @@
 #include <future>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "engine/kernels/flash_attention.h"
 #include "engine/network/attention.h"
@@ -83,7 +84,9 @@ TEST_SUITE("settings of the process") {
   TEST_CASE("usual threads" * doctest::skip()) {
     const auto threads = [] { return unsigned(at::get_num_threads()); };
     const unsigned cores = usable_cores();
-    for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) unsetenv(variable);
+    const std::vector<const char*> variables = {"OMP_NUM_THREADS", "MKL_NUM_THREADS",   "OMP_PROC_BIND",
+                                                "OMP_PLACES",      "GOMP_CPU_AFFINITY", "KMP_AFFINITY"};
+    for (const char* variable : variables) unsetenv(variable);
     // One: LibTorch does not know this processor.
     for (const unsigned given : {1u, cores + 3}) {
       at::set_num_threads(int(given));
@@ -95,7 +98,7 @@ TEST_SUITE("settings of the process") {
       CHECK(set_threads(0));
       CHECK(threads() == given);
     }
-    for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) {
+    for (const char* variable : variables) {
       setenv(variable, "1", 1);
       at::set_num_threads(int(cores + 1));
       CHECK(set_threads(0));

@@ -76,10 +76,16 @@ bool says_threads(const char* variable) {
 // than they are), and none of them knows of quotas. With the lock.
 void set_usual_threads() {
   if (threads_in_force != 0) return;
-  for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"})
+  // Those that place threads pin this one: its mask says nothing of the others.
+  for (const char* variable : {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES",
+                               "GOMP_CPU_AFFINITY", "KMP_AFFINITY"})
     if (says_threads(variable)) return;
-  const auto now = unsigned(at::get_num_threads()), cores = usable_cores();
+  static unsigned seen = 0;  // files are read for a new number only
+  const auto now = unsigned(at::get_num_threads());
+  if (now == seen) return;
+  const unsigned cores = usable_cores();
   if (now == 1 || now > cores) at::set_num_threads(int(cores));
+  seen = unsigned(at::get_num_threads());
 }
 
 at::Device parse(const std::string& name) {

@@ -30,7 +30,8 @@ void set_exact_arithmetic();
 
 // Number of threads for CPU work, once per process: the first caller wins. Returns false if another number is
 // in force, by a caller or because passes have run. 0: no wish; the number is LibTorch's, but if that is one
-// or more than usable_cores() and not from the environment (OMP_NUM_THREADS, MKL_NUM_THREADS), these.
+// or more than usable_cores() and not from the environment (OMP_NUM_THREADS, OMP_PROC_BIND and their like),
+// these.
 bool set_threads(unsigned threads);
 // A pass runs: the number of threads it has is in force. A thread that has computed keeps its number.
 void threads_are_used();
