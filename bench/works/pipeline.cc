@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // Work `pipeline`: frames a second through `source ! da3infer ! fakesink` over those of the engine alone, on
-// the same model in the same process, by turns, and with scenes of da3testsrc, which cost more than a test
-// picture; how much of the cores making and resizing a frame takes, and so how much the engine can get; then
-// how old frames are when they leave da3infer, live at four fifths of that rate; and how much of a frame is
-// copied on the way.
+// the same model in the same process, by turns: with a test picture that is drawn for each frame, with one
+// that lies in memory, and with scenes of da3testsrc, which cost most; how much of the cores making and
+// resizing a frame takes, and so how much the engine can get; then how old frames are when they leave
+// da3infer, live at four fifths of that rate; and how much of a frame is copied on the way.
 #include <ATen/Parallel.h>
 #include <gst/gst.h>
 #include <time.h>
@@ -53,9 +53,12 @@ struct Setup {
 // What frames go through.
 enum class Through { nothing, resize, infer };
 
+// Where they come from: drawn one by one, the same picture again and again, rendered.
+enum class From { drawing, memory, scenes };
+
 // One way to play.
 struct Playing {
-  bool scenes = false;
+  From from = From::drawing;
   Through through = Through::infer;
   int frames = 0;
   double live_rate = 0;  // 0: as fast as it goes
@@ -114,11 +117,14 @@ std::string description(const Setup& s, const Playing& p) {
   const bool live = p.live_rate > 0;
   std::string rate = "30/1";
   if (live) rate = std::to_string(std::max<long>(1, std::lround(p.live_rate * 1000))) + "/1000";
-  const Size& size = p.scenes ? s.scene : s.source;
-  std::string out = p.scenes ? "da3testsrc" : "videotestsrc pattern=ball";
-  out += " num-buffers=" + std::to_string(p.frames) + (live ? " is-live=true" : "") +
-         " ! video/x-raw,format=" + (p.scenes ? "RGB" : "I420") + ",width=" + std::to_string(size.width) +
+  const bool scenes = p.from == From::scenes, memory = p.from == From::memory;
+  const Size& size = scenes ? s.scene : s.source;
+  const std::string count = " num-buffers=" + std::to_string(p.frames);
+  std::string out = scenes ? "da3testsrc" : "videotestsrc pattern=ball";
+  out += (memory ? " num-buffers=1" : count) + (live ? " is-live=true" : "") +
+         " ! video/x-raw,format=" + (scenes ? "RGB" : "I420") + ",width=" + std::to_string(size.width) +
          ",height=" + std::to_string(size.height) + ",framerate=" + rate;
+  if (memory) out += " ! imagefreeze" + count;
   const std::string resolution = " process-res=" + std::to_string(std::max(s.size.width, s.size.height));
   if (p.through == Through::resize) out += " ! da3preprocess" + resolution;
   if (p.through == Through::infer) out += " ! da3infer name=infer" + resolution;
@@ -259,10 +265,10 @@ class Alone {
 };
 
 // Milliseconds a frame of one way to play.
-Turn turn_of(const Setup& s, bool scenes, Through through, Watch* last) {
+Turn turn_of(const Setup& s, From from, Through through, Watch* last) {
   return {[=, &s] {
     Watch watch;
-    play(s, {scenes, through, s.frames, 0}, &watch);
+    play(s, {from, through, s.frames, 0}, &watch);
     if (watch.rate() <= 0) throw std::runtime_error("no frames came through");
     const double milliseconds = 1000 / watch.rate();
     if (last) {
@@ -311,7 +317,7 @@ Row live_row(const Setup& s, double rate) {
   const auto started = SteadyClock::now();
   while (ages.empty() && SteadyClock::now() - started < std::chrono::seconds(kLiveTrialSeconds)) {
     watch.emplace();
-    play(s, {false, Through::infer, frames, rate}, &*watch);
+    play(s, {From::drawing, Through::infer, frames, rate}, &*watch);
     lost += frames - watch->out;
     ages = watch->milliseconds;
     ages.erase(ages.begin(), ages.begin() + std::min<std::ptrdiff_t>(warm_up, std::ssize(ages)));
@@ -330,10 +336,10 @@ constexpr char kAlone[] = "engine alone", kScenesAlone[] = "da3testsrc alone",
                kLive[] = "pipeline, live at 80 %";
 
 // Milliseconds of a core that making and resizing a frame takes.
-Turn turn_of_preparing(const Setup& s) {
-  return {[&s] {
+Turn turn_of_preparing(const Setup& s, From from) {
+  return {[&s, from] {
     Watch watch;
-    play(s, {false, Through::resize, s.frames, 0}, &watch);
+    play(s, {from, Through::resize, s.frames, 0}, &watch);
     return watch.cpu_milliseconds();
   }};
 }
@@ -343,15 +349,21 @@ Row measure(const Setup& s, const RunPlan& plan) {
   Alone alone(s);  // keeps the model loaded
   Watch last;
   std::vector<Turn> turns = {{[&] { return 1000 / alone.run(s.frames); }},
-                             turn_of(s, false, Through::infer, &last),
-                             turn_of(s, true, Through::infer, nullptr),
-                             turn_of(s, true, Through::nothing, nullptr),
-                             turn_of_preparing(s)};
+                             turn_of(s, From::drawing, Through::infer, &last),
+                             turn_of(s, From::memory, Through::infer, nullptr),
+                             turn_of(s, From::scenes, Through::infer, nullptr),
+                             turn_of(s, From::scenes, Through::nothing, nullptr),
+                             turn_of_preparing(s, From::drawing),
+                             turn_of_preparing(s, From::memory)};
   run_in_turn(turns, plan);
   Row engine = row_of(kAlone, turns[0]), whole = row_of("pipeline", turns[1]),
-      with_scenes = row_of("da3testsrc ! da3infer", turns[2]), scenes = row_of(kScenesAlone, turns[3]);
-  if (alone.on_cpu()) add_possible_share(turns[4], engine, &whole);
-  for (Row* row : {&whole, &with_scenes})
+      from_memory = row_of("pipeline, frames in memory", turns[2]),
+      with_scenes = row_of("da3testsrc ! da3infer", turns[3]), scenes = row_of(kScenesAlone, turns[4]);
+  if (alone.on_cpu()) {
+    add_possible_share(turns[5], engine, &whole);
+    add_possible_share(turns[6], engine, &from_memory);
+  }
+  for (Row* row : {&whole, &from_memory, &with_scenes})
     if (row->contains("median_ms") && engine.contains("median_ms"))
       (*row)["engine_share"] = engine["median_ms"].get<double>() / row->at("median_ms").get<double>();
   add_copies(last, &whole);
@@ -363,14 +375,14 @@ Row measure(const Setup& s, const RunPlan& plan) {
   } catch (const std::exception& e) {
     live["skipped"] = e.what();
   }
-  for (Row* row : {&engine, &whole, &live, &with_scenes}) {
+  for (Row* row : {&engine, &whole, &from_memory, &live, &with_scenes}) {
     (*row)["precision"] = alone.precision();
     (*row)["attention"] = alone.attention();
     (*row)["views"] = 1;
     (*row)["threads"] = at::get_num_threads();
     (*row)["peak_rss_mb"] = peak_memory_mb();  // of all cases together, they share the process
   }
-  return {{"rows", Row::array({engine, whole, live, scenes, with_scenes})}};
+  return {{"rows", Row::array({engine, whole, from_memory, live, scenes, with_scenes})}};
 }
 
 // Plugins of the build that this program belongs to, unless the user has others.

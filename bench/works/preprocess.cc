@@ -3,8 +3,9 @@
 // Work `preprocess`: pictures to the size of the network, from pixels and from JPEG, several at once.
 //
 // Case `raw`: lib/image (one or two 8-bit steps, as da3preprocess does) against the same steps by cv::resize.
-// Case `jpeg`: a file in memory to normalised float planes, decoded at full size, and decoded at the smallest
-// of 1/8, 1/4 and 1/2 that is not below the target.
+// Case `raw I420`: what decoders give; to RGB first, here and by cv::cvtColor (which repeats chroma, with
+// integers). Case `jpeg`: a file in memory to normalised float planes, decoded at full size, and decoded at
+// the smallest of 1/8, 1/4 and 1/2 that is not below the target.
 //
 // `equal` says whether the bytes are those of cv::resize on the picture decoded at full size. Peers in Python
 // get the same picture or file, and as many cores as there are threads.
@@ -24,6 +25,7 @@
 #include "engine/checkpoint/synthetic.h"
 #include "image/jpeg.h"
 #include "image/resize.h"
+#include "image/yuv.h"
 #include "works/jpeg.h"
 #include "works/work.h"
 
@@ -119,6 +121,46 @@ std::vector<Way> raw_ways(const Source& source, const Bytes& rgb, const image::P
           {"two-step cv2", [mat, plan] { two_steps(mat(), plan); }}};
 }
 
+// As da3preprocess takes it: chroma filled in, colours rounded once.
+image::ConstYuv i420_view(const Bytes& planes, int width, int height) {
+  image::ConstYuv yuv;
+  const uint8_t* chroma = planes.data() + std::ptrdiff_t(width) * height;
+  yuv.data[0] = planes.data();
+  yuv.data[1] = chroma;
+  yuv.data[2] = chroma + std::ptrdiff_t(width / 2) * (height / 2);
+  yuv.stride[0] = width;
+  yuv.stride[1] = yuv.stride[2] = width / 2;
+  yuv.width = width;
+  yuv.height = height;
+  yuv.half_width = yuv.half_height = true;
+  return yuv;
+}
+
+Bytes i420_of(const Bytes& rgb, int width, int height) {
+  Bytes out(rgb.size() / 2);
+  cv::Mat planes(height * 3 / 2, width, CV_8UC1, out.data());
+  cv::cvtColor(view_of(rgb, width, height), planes, cv::COLOR_RGB2YUV_I420);
+  return out;
+}
+
+// The picture in RGB stays with the thread, as with an element.
+std::vector<Way> i420_ways(const Source& source, const Bytes& planes, const image::ProcessPlan& plan) {
+  const auto ours = [=, &planes] {
+    static thread_local Bytes rgb;
+    rgb.resize(size_t(source.width) * size_t(source.height) * 3);
+    image::yuv_to_rgb(i420_view(planes, source.width, source.height), {},
+                      {rgb.data(), source.width, source.height, 3 * source.width});
+    by_library(rgb, source.width, source.height, plan);
+  };
+  const auto by_opencv = [=, &planes] {
+    static thread_local cv::Mat rgb;
+    const cv::Mat in(source.height * 3 / 2, source.width, CV_8UC1, const_cast<uint8_t*>(planes.data()));
+    cv::cvtColor(in, rgb, cv::COLOR_YUV2RGB_I420);
+    two_steps(rgb, plan);
+  };
+  return {{"ours", ours}, {"cv2 to RGB, two-step cv2", by_opencv}};
+}
+
 // At full size, or reduced as far as the target allows. The memory stays with the thread.
 struct Decoded {
   image::Size size;
@@ -192,7 +234,7 @@ class TemporaryFile {
 };
 
 struct Case {
-  const char* kind;  // raw or jpeg
+  const char* kind;  // raw, raw I420 or jpeg
   const Source& source;
   const Bytes& bytes;
   int threads, count;
@@ -223,7 +265,8 @@ Way python_way(const Options& o, const Case& c, const std::string& what, std::sh
 }
 
 void measure_ways(Context& context, const Case& c, std::vector<Way> ways) {
-  std::vector<std::string> peers = {"PIL and cv2"};
+  std::vector<std::string> peers;
+  if (c.kind != std::string("raw I420")) peers.push_back("PIL and cv2");
   if (c.kind == std::string("jpeg")) peers.push_back("PIL");
   for (const std::string& peer : peers) {
     std::shared_ptr<Worker> python;
@@ -268,10 +311,12 @@ void run(Context& context) {
     const image::ProcessPlan plan = image::plan_process_size({source.width, source.height}, 504,
                                                              image::ProcessResMethod::upper_bound_resize);
     const Bytes rgb = picture(source.width, source.height);
+    const Bytes i420 = i420_of(rgb, source.width, source.height);
     const Bytes file = encode_jpeg(rgb, source.width, source.height, 90);
     for (const int64_t t : threads) {
       const int count = o.quick ? 4 : int(4 * t);
       measure_ways(context, {"raw", source, rgb, int(t), count}, raw_ways(source, rgb, plan));
+      measure_ways(context, {"raw I420", source, i420, int(t), count}, i420_ways(source, i420, plan));
       measure_ways(context, {"jpeg", source, file, int(t), count}, jpeg_ways(file, plan));
     }
   }

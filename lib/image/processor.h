@@ -13,4 +13,12 @@ inline bool has_avx2() {
 #endif
 }
 
+inline bool has_avx512() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+#else
+  return false;
+#endif
+}
+
 }  // namespace da3::image

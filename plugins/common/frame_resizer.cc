@@ -99,7 +99,7 @@ ConverterPtr make_converter(const GstVideoInfo& in, const GstVideoInfo& out, uns
   return converter;
 }
 
-// Y'CbCr and grey are brought to full-size chroma by GstVideoConverter and to RGB by lib/image: the former's
+// Y'CbCr and grey are brought to RGB by lib/image: GstVideoConverter's
 // matrix is off by up to six levels, and by three on average. Nothing if the frame's colours follow no luma
 // coefficients.
 std::optional<image::YuvCoding> coding_of(const GstVideoInfo& info, GstVideoFormat planes) {
@@ -152,14 +152,40 @@ image::MutableImage writable(GstVideoFrame* frame) {
 
 image::ConstYuv yuv_of(const GstVideoFrame* frame) {
   image::ConstYuv yuv;
+  yuv.bits = static_cast<int>(GST_VIDEO_FRAME_COMP_DEPTH(frame, 0));
   for (int c = 0; c < 3; ++c) {
     yuv.data[c] = static_cast<const uint8_t*>(GST_VIDEO_FRAME_COMP_DATA(frame, c));
     yuv.stride[c] = GST_VIDEO_FRAME_COMP_STRIDE(frame, c);
+    if (yuv.bits == 8) yuv.step[c] = GST_VIDEO_FRAME_COMP_PSTRIDE(frame, c);
   }
   yuv.width = GST_VIDEO_FRAME_WIDTH(frame);
   yuv.height = GST_VIDEO_FRAME_HEIGHT(frame);
-  yuv.bits = static_cast<int>(GST_VIDEO_FRAME_COMP_DEPTH(frame, 0));
+  yuv.half_width = GST_VIDEO_FORMAT_INFO_W_SUB(frame->info.finfo, 1) == 1;
+  yuv.half_height = GST_VIDEO_FORMAT_INFO_H_SUB(frame->info.finfo, 1) == 1;
+  yuv.cosited = (frame->info.chroma_site & GST_VIDEO_CHROMA_SITE_H_COSITED) != 0;
   return yuv;
+}
+
+// Without a step in between: three times as fast, and the same bytes.
+bool is_read_as_it_lies(const GstVideoInfo& info) {
+  switch (GST_VIDEO_INFO_FORMAT(&info)) {
+    case GST_VIDEO_FORMAT_I420:
+    case GST_VIDEO_FORMAT_YV12:
+    case GST_VIDEO_FORMAT_NV12:
+    case GST_VIDEO_FORMAT_NV21:
+      // Fields have chroma of their own.
+      return !GST_VIDEO_INFO_IS_INTERLACED(&info) && !(info.chroma_site & GST_VIDEO_CHROMA_SITE_V_COSITED);
+    case GST_VIDEO_FORMAT_YUY2:
+    case GST_VIDEO_FORMAT_UYVY:
+    case GST_VIDEO_FORMAT_YVYU:
+    case GST_VIDEO_FORMAT_VYUY:
+    case GST_VIDEO_FORMAT_Y42B:
+    case GST_VIDEO_FORMAT_NV16:
+    case GST_VIDEO_FORMAT_NV61:
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -198,7 +224,7 @@ void FrameResizer::State::plan_conversion() {
   coding = coding_of(input, full);
   if (!coding) {
     converter = make_converter(input, rgb_info, unsigned(threads));
-  } else if (format != full) {
+  } else if (format != full && !is_read_as_it_lies(input)) {
     const GstVideoInfo planes_info = like(input, full, GST_VIDEO_INFO_COLORIMETRY(&input));
     converter = make_converter(input, planes_info, unsigned(threads));
     planes = std::make_unique<Scratch>(planes_info);

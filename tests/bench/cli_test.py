@@ -388,19 +388,20 @@ class Rows(Folder):
         self.need("pipeline")
         rows = self.rows("pipeline", "--model", write_tiny(self.dir / "tiny", tiny_keys()), "--size", "28x28", "--precision",
                          "fp32")
-        self.assertEqual([r["case"] for r in rows], ["engine alone", "pipeline", "pipeline, live at 80 %", "da3testsrc alone",
-                                                     "da3testsrc ! da3infer"])
-        alone, pipeline, live, source, scenes = rows
-        for row in (alone, pipeline, scenes):
+        self.assertEqual([r["case"] for r in rows], ["engine alone", "pipeline", "pipeline, frames in memory", "pipeline, live at 80 %",
+                                                     "da3testsrc alone", "da3testsrc ! da3infer"])
+        alone, pipeline, memory, live, source, scenes = rows
+        for row in (alone, pipeline, memory, scenes):
             self.assertEqual(row["precision"], "fp32")
             self.assertAlmostEqual(row["gflops"], row["gflop"] * row["images_per_s"])
             self.assertIn("ceiling_share", row)
-        for row in (pipeline, scenes):
+        for row in (pipeline, memory, scenes):
             self.assertAlmostEqual(row["engine_share"], alone["median_ms"] / row["median_ms"])
         # What is left of two cores when frames are made and resized as well.
-        self.assertGreater(pipeline["preparing_core_ms"], 0)
-        self.assertAlmostEqual(pipeline["engine_share_possible"],
-                               alone["median_ms"] / (alone["median_ms"] + pipeline["preparing_core_ms"] / alone["threads"]))
+        for row in (pipeline, memory):
+            self.assertGreater(row["preparing_core_ms"], 0)
+            self.assertAlmostEqual(row["engine_share_possible"],
+                                   alone["median_ms"] / (alone["median_ms"] + row["preparing_core_ms"] / alone["threads"]))
         # I420 of 56x56 comes in; RGB of 28x28 is written; the frame itself goes through.
         self.assertEqual(pipeline["bytes_copied_per_frame"], 3 * 28 * 28)
         self.assertAlmostEqual(pipeline["copies_per_frame"], 3 * 28 * 28 / (56 * 56 * 1.5))

@@ -188,6 +188,85 @@ TEST_CASE("the number of threads changes no byte") {
   cv::setNumThreads(before);
 }
 
+// Where sample `i` of one row lies: apart from each other, between others.
+struct Layout {
+  int step[3];
+  bool half_width, half_height, cosited;
+};
+
+// The samples of a plane, in memory that ends with the last one of them.
+struct Plane {
+  int width, height, stride, step;
+  std::vector<uint8_t> bytes;
+
+  Plane(int w, int h, int s, std::mt19937& random) : width(w), height(h), stride(w * s + 5), step(s) {
+    bytes.resize(size_t(stride) * (h - 1) + size_t(w - 1) * s + 1);
+    for (uint8_t& byte : bytes) byte = uint8_t(random());
+  }
+  int at(int x, int y) const {
+    return bytes[size_t(std::clamp(y, 0, height - 1)) * stride + size_t(std::clamp(x, 0, width - 1)) * step];
+  }
+};
+
+// By the definition: pixel x of row y.
+int filled_in(const Plane& plane, const Layout& layout, int x, int y) {
+  const auto in_row = [&](int row) {
+    if (!layout.half_width) return plane.at(x, row);
+    const int own = x / 2;
+    if (layout.cosited)
+      return x % 2 ? (plane.at(own, row) + plane.at(own + 1, row) + 1) / 2 : plane.at(own, row);
+    return (3 * plane.at(own, row) + plane.at(x % 2 ? own + 1 : own - 1, row) + 2) / 4;
+  };
+  if (!layout.half_height) return in_row(y);
+  return (3 * in_row(y / 2) + in_row(y % 2 ? y / 2 + 1 : y / 2 - 1) + 2) / 4;
+}
+
+void check_filled_in(const Layout& layout, int width, int height, int threads) {
+  std::mt19937 random(unsigned(width * 100 + height));
+  const int columns = layout.half_width ? (width + 1) / 2 : width,
+            rows = layout.half_height ? (height + 1) / 2 : height;
+  const Plane planes[] = {{width, height, layout.step[0], random},
+                          {columns, rows, layout.step[1], random},
+                          {columns, rows, layout.step[2], random}};
+  Planes<uint8_t> full(width, height);
+  ConstYuv in;
+  for (int c = 0; c < 3; ++c) {
+    in.data[c] = planes[c].bytes.data();
+    in.stride[c] = planes[c].stride;
+    in.step[c] = planes[c].step;
+    for (int i = 0; i < width * height; ++i) {
+      const int x = i % width, y = i / width;
+      full.at(c, x, y) = uint8_t(c == 0 ? planes[0].at(x, y) : filled_in(planes[c], layout, x, y));
+    }
+  }
+  in.width = width;
+  in.height = height;
+  in.half_width = layout.half_width;
+  in.half_height = layout.half_height;
+  in.cosited = layout.cosited;
+  std::vector<uint8_t> expected(size_t(width) * height * 3), out(expected.size());
+  yuv_to_rgb(full.view(8), {}, {expected.data(), width, height, 3 * width});
+  yuv_to_rgb(in, {}, {out.data(), width, height, 3 * width}, threads);
+  CAPTURE(width);
+  CAPTURE(height);
+  CAPTURE(layout.step[0]);
+  CAPTURE(layout.step[1]);
+  CAPTURE(layout.cosited);
+  CHECK(out == expected);
+}
+
+TEST_CASE("halved chroma is filled in, whatever the layout, and nothing behind the last sample is read") {
+  const Layout layouts[] = {{{1, 1, 1}, true, true, false},  {{1, 1, 1}, true, true, true},
+                            {{1, 2, 2}, true, true, false},  {{1, 2, 2}, true, true, true},
+                            {{2, 4, 4}, true, false, false}, {{2, 4, 4}, true, false, true},
+                            {{1, 1, 1}, true, false, true},  {{3, 3, 3}, false, false, false}};
+  for (const Layout& layout : layouts) {
+    for (int width = 1; width < 140; width += width < 20 ? 1 : 7) {
+      for (int height : {1, 2, 3, 4, 9, 16, 33, 64}) check_filled_in(layout, width, height, width % 2);
+    }
+  }
+}
+
 TEST_CASE("what makes no sense is refused, and nothing is written") {
   Planes<uint8_t> planes(16, 4);
   const ConstYuv good = planes.view(8);
@@ -204,6 +283,17 @@ TEST_CASE("what makes no sense is refused, and nothing is written") {
   CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.width = 0; }), {}, out), std::invalid_argument);
   CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.bits = 7; }), {}, out), std::invalid_argument);
   CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.bits = 16; }), {}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.half_height = true; }), {}, out),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.step[2] = 0; }), {}, out), std::invalid_argument);
+  CHECK_THROWS_AS(yuv_to_rgb(broken([](ConstYuv& y) { y.step[0] = 2; }), {}, out), std::invalid_argument);
+  for (const auto change : {+[](ConstYuv& y) { y.half_width = true; }, +[](ConstYuv& y) { y.step[1] = 2; }}) {
+    ConstYuv deep = good;
+    deep.bits = 10;
+    for (int& stride : deep.stride) stride = 1024;
+    change(deep);
+    CHECK_THROWS_AS(yuv_to_rgb(deep, {}, out), std::invalid_argument);
+  }
   CHECK_THROWS_AS(yuv_to_rgb(good, {0.6, 0.5}, out), std::invalid_argument);
   CHECK_THROWS_AS(yuv_to_rgb(good, {0.299, 0.114, {0, 0, 0}, {255, 0, 255}}, out), std::invalid_argument);
   CHECK_THROWS_AS(yuv_to_rgb(good, {}, {bytes.data(), 15, 4, 48}), std::invalid_argument);

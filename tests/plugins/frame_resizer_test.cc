@@ -173,6 +173,28 @@ void assert_refused(const std::string& fields, const char* text, ProcessResMetho
   fail_unless(std::string(error->what()).find(text) != std::string::npos, "%s", error->what());
 }
 
+// The frame with chroma for every pixel, as GStreamer's own converter makes it.
+Picture converted_by_gstreamer(const GstVideoInfo& info, Frame& frame) {
+  GstVideoInfo full;
+  gst_video_info_set_interlaced_format(&full, GST_VIDEO_FORMAT_Y444, GST_VIDEO_INFO_INTERLACE_MODE(&info),
+                                       GST_VIDEO_INFO_WIDTH(&info), GST_VIDEO_INFO_HEIGHT(&info));
+  full.colorimetry = GST_VIDEO_INFO_COLORIMETRY(&info);
+  full.fps_n = info.fps_n;
+  full.fps_d = info.fps_d;
+  Frame planes(full);
+  GstVideoConverter* converter = gst_video_converter_new(
+      &info, &full,
+      gst_structure_new("GstVideoConverter", GST_VIDEO_CONVERTER_OPT_DITHER_METHOD,
+                        GST_TYPE_VIDEO_DITHER_METHOD, GST_VIDEO_DITHER_NONE, nullptr));
+  gst_video_converter_frame(converter, frame.get(), planes.get());
+  gst_video_converter_free(converter);
+  return process(full, planes);
+}
+
+double noise(guint c, int x, int y) {
+  return ((x * 97 + y * 57 + int(c) * 31 + x * y * 13 + x * x * 7) % 251) / 250.0;
+}
+
 double ramp(guint c, int x, int y) {
   return ((x * 7 + y * 13 + int(c) * 50) % 256) / 255.0;
 }
@@ -231,6 +253,51 @@ GST_START_TEST(odd_sizes_reach_the_last_pixel) {
   for (const char* format : {"I420", "NV12", "YUY2", "Y41B"}) {
     check_yuv(format, "width=113,height=57", 8, kMatrices[0]);
     check_yuv(format, "width=115,height=75", 8, kMatrices[3]);
+  }
+}
+GST_END_TEST
+
+// GStreamer's converter asks where the samples lie if they are interleaved in a plane of their own; in other
+// layouts it repeats them or resizes the plane. Here the layout makes no difference.
+GST_START_TEST(chroma_is_filled_in_as_gstreamer_does_with_a_plane_for_both) {
+  const struct {
+    const char *format, *of_gstreamer;
+  } rows[] = {{"I420", "NV12"}, {"YV12", "NV12"}, {"NV12", "NV12"}, {"NV21", "NV12"},
+              {"YUY2", "NV16"}, {"UYVY", "NV16"}, {"YVYU", "NV16"}, {"VYUY", "NV16"},
+              {"Y42B", "NV16"}, {"NV16", "NV16"}, {"NV61", "NV16"}};
+  // 504x280 and 252x126 are not resized.
+  for (const char* size : {"width=504,height=280", "width=505,height=281", "width=252,height=126",
+                           "width=14,height=15", "width=35,height=17", "width=71,height=16"}) {
+    for (const char* site :
+         {"", ",chroma-site=(string)jpeg", ",chroma-site=(string)mpeg2", ",chroma-site=(string)cosited"}) {
+      // Without colorimetry GStreamer takes no notice of a chroma-site.
+      for (const auto& row : rows) {
+        const std::string fields = std::string(size) + ",colorimetry=bt601" + site;
+        const GstVideoInfo info = info_of("format=" + (row.format + ("," + fields)));
+        const GstVideoInfo of_gstreamer = info_of("format=" + (row.of_gstreamer + ("," + fields)));
+        Frame frame(info), interleaved(of_gstreamer);
+        frame.fill(noise);
+        interleaved.fill(noise);
+        // Where chroma lies on the first of two rows, GStreamer repeats it, and of planes it knows nothing.
+        if (fields.find("cosited") != std::string::npos && GST_VIDEO_INFO_N_PLANES(&info) == 3) continue;
+        fail_unless(process(info, frame) == converted_by_gstreamer(of_gstreamer, interleaved), "%s %s",
+                    row.format, fields.c_str());
+      }
+    }
+  }
+}
+GST_END_TEST
+
+GST_START_TEST(other_layouts_are_unpacked_by_gstreamer) {
+  for (const char* fields :
+       {"format=Y41B", "format=YUV9", "format=IYU1", "format=v308", "format=AYUV",
+        "format=I420,chroma-site=(string)cosited", "format=NV12,chroma-site=(string)cosited",
+        "format=I420,chroma-site=(string)mpeg2,interlace-mode=interleaved",
+        "format=NV12,chroma-site=(string)mpeg2,interlace-mode=interleaved"}) {
+    const GstVideoInfo info = info_of(std::string(fields) + ",colorimetry=bt601,width=252,height=126");
+    Frame frame(info);
+    frame.fill(noise);
+    fail_unless(process(info, frame) == converted_by_gstreamer(info, frame), "%s", fields);
   }
 }
 GST_END_TEST
@@ -423,6 +490,8 @@ static Suite* frame_resizer_suite() {
   tcase_add_test(t, yuv_8_bit_colours);
   tcase_add_test(t, yuv_10_bit_colours);
   tcase_add_test(t, odd_sizes_reach_the_last_pixel);
+  tcase_add_test(t, chroma_is_filled_in_as_gstreamer_does_with_a_plane_for_both);
+  tcase_add_test(t, other_layouts_are_unpacked_by_gstreamer);
   tcase_add_test(t, interlaced_yuv_is_converted_as_fields);
   tcase_add_test(t, missing_colorimetry_follows_the_size);
   tcase_add_test(t, grey_of_8_and_16_bit);
