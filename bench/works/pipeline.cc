@@ -40,12 +40,16 @@ using ElementPtr = std::unique_ptr<GstElement, Unref>;
 // The percentile that one frame of a hundred decides needs some hundreds.
 constexpr int kLiveFrames = 300, kLiveWarmUp = 30, kLiveTrialSeconds = 20;
 constexpr double kMostLiveSeconds = 300;
+// A quick model plays for some seconds, or the start of a pipeline would weigh as much as frames.
+constexpr double kSeconds = 2;
+constexpr int kMostFrames = 400;
 
 struct Setup {
   std::string model, device, precision;
   Size size;
   int64_t threads = 0;
-  int frames = 20;
+  int frames = 20, scenes = 20;
+  bool long_enough = true;  // more frames, if they are gone in a moment
   int live_frames = kLiveFrames;
   Size source = {1280, 720}, scene = {640, 360};  // of videotestsrc and da3testsrc
 };
@@ -69,9 +73,9 @@ struct Watch {
   std::mutex lock;
   std::map<GstClockTime, std::pair<SteadyClock::time_point, const GstMemory*>> inside;
   std::vector<double> milliseconds;
-  SteadyClock::time_point first, last;
+  SteadyClock::time_point entered, first, last;
   double first_cpu = 0, last_cpu = 0;  // seconds of the process, of all its threads
-  int out = 0, copied = 0;
+  int in = 0, out = 0, copied = 0;
   guint64 frame_bytes = 0, bytes_copied = 0;  // of one frame that enters; of all, as the element says
 
   static GstPadProbeReturn enters(GstPad*, GstPadProbeInfo* info, gpointer data) {
@@ -79,6 +83,7 @@ struct Watch {
     GstBuffer* buffer = GST_PAD_PROBE_INFO_BUFFER(info);
     const std::lock_guard<std::mutex> guard(watch->lock);
     watch->frame_bytes = gst_buffer_get_size(buffer);
+    if (watch->in++ == 0) watch->entered = SteadyClock::now();
     watch->inside[GST_BUFFER_PTS(buffer)] = {SteadyClock::now(), gst_buffer_peek_memory(buffer, 0)};
     return GST_PAD_PROBE_OK;
   }
@@ -107,9 +112,11 @@ struct Watch {
   }
   // Between the first and the last frame that came out.
   double cpu_milliseconds() const { return out > 1 ? 1000 * (last_cpu - first_cpu) / (out - 1) : 0; }
+  // Frames a second. Frames of a batch leave together, so between the first and the last that leave there may
+  // be fewer passes than frames: through inference time counts from when the first one enters.
   double rate() const {
-    const double seconds = std::chrono::duration<double>(last - first).count();
-    return out > 1 && seconds > 0 ? (out - 1) / seconds : 0;
+    const double seconds = std::chrono::duration<double>(last - (in > 0 ? entered : first)).count();
+    return out > 1 && seconds > 0 ? (in > 0 ? out : out - 1) / seconds : 0;
   }
 };
 
@@ -210,11 +217,12 @@ class Alone {
   const char* attention() const { return name_of(engine_->info().attention); }
   bool on_cpu() const { return std::string(engine_->info().device) == "cpu"; }
 
-  // Frames a second between the first and the last result.
+  // Frames a second, from the first request to the last result.
   double run(int frames) {
     constexpr int kInFlight = 8;
     done_ = 0;
     failure_.clear();
+    const auto started = SteadyClock::now();
     for (int sent = 0; sent < frames; ++sent) {
       std::unique_lock<std::mutex> guard(lock_);
       changed_.wait(guard, [&] { return sent - done_ < kInFlight; });
@@ -224,7 +232,7 @@ class Alone {
     std::unique_lock<std::mutex> guard(lock_);
     changed_.wait(guard, [&] { return done_ == frames; });
     if (!failure_.empty()) throw std::runtime_error(failure_);
-    return (frames - 1) / std::chrono::duration<double>(last_ - first_).count();
+    return frames / std::chrono::duration<double>(last_ - started).count();
   }
 
  private:
@@ -246,7 +254,7 @@ class Alone {
       const std::lock_guard<std::mutex> guard(self->lock_);
       if (error) self->failure_ = error->message;
       self->last_ = SteadyClock::now();
-      if (self->done_++ == 0) self->first_ = self->last_;
+      ++self->done_;
       self->changed_.notify_one();
     };
     engine_->submit(request);
@@ -261,14 +269,14 @@ class Alone {
   std::condition_variable changed_;
   int done_ = 0;
   std::string failure_;
-  SteadyClock::time_point first_, last_;
+  SteadyClock::time_point last_;
 };
 
 // Milliseconds a frame of one way to play.
 Turn turn_of(const Setup& s, From from, Through through, Watch* last) {
   return {[=, &s] {
     Watch watch;
-    play(s, {from, through, s.frames, 0}, &watch);
+    play(s, {from, through, from == From::scenes ? s.scenes : s.frames, 0}, &watch);
     if (watch.rate() <= 0) throw std::runtime_error("no frames came through");
     const double milliseconds = 1000 / watch.rate();
     if (last) {
@@ -344,9 +352,13 @@ Turn turn_of_preparing(const Setup& s, From from) {
   }};
 }
 
-Row measure(const Setup& s, const RunPlan& plan) {
+Row measure(Setup s, const RunPlan& plan) {
   gst_init(nullptr, nullptr);
   Alone alone(s);  // keeps the model loaded
+  if (s.long_enough) {
+    alone.run(s.frames);  // learns
+    s.frames = std::clamp(int(kSeconds * alone.run(s.frames)), s.frames, kMostFrames);
+  }
   Watch last;
   std::vector<Turn> turns = {{[&] { return 1000 / alone.run(s.frames); }},
                              turn_of(s, From::drawing, Through::infer, &last),
@@ -401,7 +413,8 @@ Setup setup_of(const Options& o, const std::string& model, const std::string& pr
   s.device = o.device;
   s.precision = precision;
   s.threads = first_or(o.threads, int64_t(0));
-  s.frames = o.quick ? 20 : 40;
+  s.frames = s.scenes = o.quick ? 20 : 40;
+  s.long_enough = !o.quick;
   s.live_frames = o.quick ? 30 : kLiveFrames;
   s.size = first_or(o.sizes, o.quick                  ? Size{140, 84}
                              : model == kTrainedModel ? Size{196, 112}
