@@ -23,6 +23,7 @@
 #include "common/depth_frame.h"
 #include "common/frame_output.h"
 #include "common/guard.h"
+#include "common/mapped_frame.h"
 #include "elements.h"
 #include "viz_legend.h"
 #include "viz_picture.h"
@@ -86,28 +87,6 @@ Canvas canvas_of(GstVideoFrame* frame) {
   c.rest = c.pixel == 4 ? 6 - c.r - c.g - c.b : -1;
   return c;
 }
-
-class MappedFrame {
- public:
-  MappedFrame(const GstVideoInfo& info, GstBuffer* buffer, GstMapFlags flags) {
-    GstVideoInfo copy = info;
-    if (!gst_video_frame_map(&frame_, &copy, buffer, flags))
-      throw ElementError(GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT,
-                         "A frame of " + std::to_string(gst_buffer_get_size(buffer)) +
-                             " bytes does not hold the " + std::to_string(GST_VIDEO_INFO_WIDTH(&info)) + "x" +
-                             std::to_string(GST_VIDEO_INFO_HEIGHT(&info)) + " " +
-                             gst_video_format_to_string(GST_VIDEO_INFO_FORMAT(&info)) +
-                             " picture its caps announce (" + std::to_string(GST_VIDEO_INFO_SIZE(&info)) +
-                             " bytes).");
-  }
-  ~MappedFrame() { gst_video_frame_unmap(&frame_); }
-  MappedFrame(const MappedFrame&) = delete;
-  MappedFrame& operator=(const MappedFrame&) = delete;
-  GstVideoFrame* get() { return &frame_; }
-
- private:
-  GstVideoFrame frame_;
-};
 
 }  // namespace
 
@@ -243,7 +222,7 @@ static ColorScale color_scale(const VizSettings& settings, const VizRange& range
 }
 
 static void draw_picture(State& state, const Region& region, GstBuffer* in, GstVideoFrame* out) {
-  MappedFrame frame(state.in, in, GST_MAP_READ);
+  MappedFrame frame(in, state.in, GST_MAP_READ);
   PixelRect from{0, 0, GST_VIDEO_INFO_WIDTH(&state.in), GST_VIDEO_INFO_HEIGHT(&state.in)};
   if (state.shape.output_size == OutputSize::model && state.map_width > 0) {
     // The part of the picture that the map shows, so that both halves match.
@@ -259,7 +238,7 @@ static void draw(GstDa3DepthViz* self, const VizSettings& settings, GstBuffer* i
                  const std::optional<MapReader>& depth, const GstDa3View& view, GstBuffer* out) {
   State& state = *self->state;
   const Shape& shape = state.shape;
-  MappedFrame frame(state.out, out, GST_MAP_READWRITE);
+  MappedFrame frame(out, state.out, GST_MAP_READWRITE);
   const Canvas canvas = canvas_of(frame.get());
   Region region = depth_region(view, GST_VIDEO_INFO_WIDTH(&state.in), GST_VIDEO_INFO_HEIGHT(&state.in));
   const bool overlay = shape.layout == VizLayout::overlay;

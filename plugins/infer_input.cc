@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/guard.h"
+#include "common/video_layout.h"
 
 namespace da3::plugin {
 namespace {
@@ -26,43 +27,15 @@ ElementError unmappable(GstBuffer* buffer, const GstVideoInfo& info) {
                           " bytes), as its caps promise; check the element upstream.");
 }
 
-// Does the plane of this component end inside the buffer? gst_video_frame_map() only looks at where it
-// begins.
-bool component_is_inside(const GstVideoMeta& meta, const GstVideoInfo& info, guint component, gsize size) {
-  const GstVideoFormatInfo* format = info.finfo;
-  const guint plane = GST_VIDEO_FORMAT_INFO_PLANE(format, component);
-  if (plane >= meta.n_planes) return false;
-  // A palette is no picture: 256 colours of four bytes, whatever the size.
-  constexpr gsize kPaletteBytes = 256 * 4;
-  if (GST_VIDEO_FORMAT_INFO_HAS_PALETTE(format) && component == GST_VIDEO_COMP_PALETTE)
-    return meta.offset[plane] + kPaletteBytes <= size;
-  const gint64 rows = GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT(format, component, GST_VIDEO_INFO_HEIGHT(&info));
-  const gint64 columns = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH(format, component, GST_VIDEO_INFO_WIDTH(&info));
-  // Packed formats without whole bytes per pixel have no pixel stride: then the beginning of the last row
-  // counts.
-  const gint64 row = std::max<gint64>(1, columns * GST_VIDEO_FORMAT_INFO_PSTRIDE(format, component));
-  const gint64 end = gint64(meta.offset[plane]) + (rows - 1) * meta.stride[plane] + row;
-  return meta.stride[plane] > 0 && end <= gint64(size);
-}
-
-// A video meta overrides the layout of the caps. It may say that more is stored (a decoder's padding on the
-// right and below), not that there is less or something else.
-bool meta_is_sound(const GstVideoMeta& meta, const GstVideoInfo& info, gsize size) {
-  if (meta.format != GST_VIDEO_INFO_FORMAT(&info) || int(meta.width) < GST_VIDEO_INFO_WIDTH(&info) ||
-      int(meta.height) < GST_VIDEO_INFO_HEIGHT(&info)) {
-    return false;
-  }
-  if (GST_VIDEO_FORMAT_INFO_IS_TILED(info.finfo)) return true;
-  for (guint i = 0; i < GST_VIDEO_INFO_N_COMPONENTS(&info); ++i) {
-    if (!component_is_inside(meta, info, i, size)) return false;
-  }
-  return true;
+bool goes_upwards(const GstVideoMeta& meta) {
+  return std::any_of(meta.stride, meta.stride + meta.n_planes, [](gint stride) { return stride < 0; });
 }
 
 // Maps the picture that the caps promise.
 bool map_picture(GstVideoFrame* frame, const GstVideoInfo& info, GstBuffer* buffer) {
   const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
-  if (meta && !meta_is_sound(*meta, info, gst_buffer_get_size(buffer))) return false;
+  if (meta && (goes_upwards(*meta) || !layout_is_sound(*meta, info, gst_buffer_get_size(buffer))))
+    return false;
   if (!gst_video_frame_map(frame, &info, buffer, GST_MAP_READ)) return false;
   frame->info.width = GST_VIDEO_INFO_WIDTH(&info);
   frame->info.height = GST_VIDEO_INFO_HEIGHT(&info);

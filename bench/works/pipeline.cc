@@ -42,7 +42,7 @@ constexpr int kLiveFrames = 300, kLiveWarmUp = 30, kLiveTrialSeconds = 20;
 constexpr double kMostLiveSeconds = 300;
 // A quick model plays for some seconds, or the start of a pipeline would weigh as much as frames.
 constexpr double kSeconds = 2;
-constexpr int kMostFrames = 400;
+constexpr int kFirstFrames = 8, kMostFrames = 400;
 
 struct Setup {
   std::string model, device, precision;
@@ -112,11 +112,16 @@ struct Watch {
   }
   // Between the first and the last frame that came out.
   double cpu_milliseconds() const { return out > 1 ? 1000 * (last_cpu - first_cpu) / (out - 1) : 0; }
-  // Frames a second. Frames of a batch leave together, so between the first and the last that leave there may
-  // be fewer passes than frames: through inference time counts from when the first one enters.
-  double rate() const {
-    const double seconds = std::chrono::duration<double>(last - (in > 0 ? entered : first)).count();
-    return out > 1 && seconds > 0 ? (in > 0 ? out : out - 1) / seconds : 0;
+  // Frames a second, from the first that comes out to the last.
+  double rate() const { return out > 1 ? rate(out - 1, first) : 0; }
+  // From when the first one enters: frames of a batch leave together, so from the first that comes out to the
+  // last there may be a pass less.
+  double rate_through() const { return in > 0 && out > 0 ? rate(out, entered) : 0; }
+
+ private:
+  double rate(int frames, SteadyClock::time_point since) const {
+    const double seconds = std::chrono::duration<double>(last - since).count();
+    return seconds > 0 ? frames / seconds : 0;
   }
 };
 
@@ -277,8 +282,9 @@ Turn turn_of(const Setup& s, From from, Through through, Watch* last) {
   return {[=, &s] {
     Watch watch;
     play(s, {from, through, from == From::scenes ? s.scenes : s.frames, 0}, &watch);
-    if (watch.rate() <= 0) throw std::runtime_error("no frames came through");
-    const double milliseconds = 1000 / watch.rate();
+    const double rate = through == Through::infer ? watch.rate_through() : watch.rate();
+    if (rate <= 0) throw std::runtime_error("no frames came through");
+    const double milliseconds = 1000 / rate;
     if (last) {
       last->out = watch.out;
       last->copied = watch.copied;
@@ -356,8 +362,8 @@ Row measure(Setup s, const RunPlan& plan) {
   gst_init(nullptr, nullptr);
   Alone alone(s);  // keeps the model loaded
   if (s.long_enough) {
-    alone.run(s.frames);  // learns
-    s.frames = std::clamp(int(kSeconds * alone.run(s.frames)), s.frames, kMostFrames);
+    alone.run(kFirstFrames);  // the first pass of a shape takes longer
+    s.frames = std::clamp(int(kSeconds * alone.run(kFirstFrames)), s.frames, kMostFrames);
   }
   Watch last;
   std::vector<Turn> turns = {{[&] { return 1000 / alone.run(s.frames); }},

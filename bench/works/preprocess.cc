@@ -143,7 +143,7 @@ Bytes i420_of(const Bytes& rgb, int width, int height) {
   return out;
 }
 
-// The picture in RGB stays with the thread, as with an element.
+// The picture in RGB stays with the thread.
 std::vector<Way> i420_ways(const Source& source, const Bytes& planes, const image::ProcessPlan& plan) {
   const auto ours = [=, &planes] {
     static thread_local Bytes rgb;
@@ -322,8 +322,9 @@ void run(Context& context) {
   }
 }
 
-DA3_BENCH_WORK(40, "preprocess", "pictures to the size of the network: 640x480 to 4K, raw and JPEG, threads",
-               run, "--threads --python");
+DA3_BENCH_WORK(40, "preprocess",
+               "pictures to the size of the network: 640x480 to 4K, raw, I420 and JPEG, threads", run,
+               "--threads --python");
 
 }  // namespace
 }  // namespace da3::bench

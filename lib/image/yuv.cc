@@ -224,11 +224,12 @@ void require(bool ok, const char* what) {
 void check(const ConstYuv& in, const YuvCoding& coding, const MutableImage& out) {
   require(in.width > 0 && in.height > 0, "the picture is empty");
   require(in.bits >= 8 && in.bits <= 16, "the planes must have 8 to 16 bits");
-  require(in.bits == 8 || in.step[0] * in.step[1] * in.step[2] == 1, "samples of more than 8 bits lie apart");
+  const bool apart = in.step[0] != 1 || in.step[1] != 1 || in.step[2] != 1;
+  require(in.bits == 8 || !apart, "samples of more than 8 bits lie apart");
   require(in.bits == 8 || !(in.half_width || in.half_height), "chroma of more than 8 bits is missing");
   require(in.half_width || !in.half_height, "chroma of full width has half the height");
   for (int c = 0; c < 3; ++c) {
-    const std::int64_t samples = c > 0 && in.half_width ? (in.width + 1) / 2 : in.width;
+    const std::int64_t samples = c > 0 && in.half_width ? (std::int64_t(in.width) + 1) / 2 : in.width;
     require(in.step[c] > 0, "a step is not positive");
     require(in.data[c] && std::abs(std::int64_t(in.stride[c])) >=
                               ((samples - 1) * in.step[c] + 1) * (in.bits > 8 ? 2 : 1),

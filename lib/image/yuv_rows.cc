@@ -170,10 +170,12 @@ void mix(const uint8_t* near_row, const uint8_t* far_row, int width, uint8_t* ou
 YuvRows::YuvRows(const ConstYuv& in) : in_(in) {
   const auto width = size_t(in.width);
   if (in.step[0] != 1) luma_.resize(width);
-  split_.resize(width);
-  for (Chroma& chroma : chroma_) {
-    for (auto& row : chroma.rows) row.resize(width);
-    if (in.half_height) chroma.between.resize(width);
+  if (in.half_width) split_.resize((width + 1) / 2);
+  for (int plane : {1, 2}) {
+    Chroma& own = chroma_[plane - 1];
+    if (in.half_width || in.step[plane] != 1)
+      for (auto& row : own.rows) row.resize(width);
+    if (in.half_height) own.between.resize(width);
   }
 }
 

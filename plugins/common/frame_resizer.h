@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
 // Any video/x-raw frame -> RGB at process size. Used by da3preprocess and by da3infer, so both give the same
-// bytes. The usual formats of 8 bits with halved chroma are read as they lie, by lib/image; unpacking of all
-// others and interlaced chroma are GstVideoConverter's, and both put the same chroma in. The step from Y'CbCr
-// to RGB (matrix and range as the caps say) is lib/image's, exact to rounding; transfer and primaries stay as
-// they are, alpha is dropped. An RGB frame is not converted at all. The resize is lib/image's, bit-exact with
-// upstream; the pixel aspect ratio is honoured by planning with the displayed size.
+// bytes. The usual formats of 8 bits with halved chroma, in whole frames and with chroma between its two
+// rows, are read as they lie, by lib/image, which asks chroma-site; all others are unpacked by
+// GstVideoConverter. The step from Y'CbCr to RGB (matrix and range as the caps say) is lib/image's, exact to
+// rounding; transfer and primaries stay as they are, alpha is dropped. An RGB frame is not converted at all.
+// The resize is lib/image's, bit-exact with upstream; the pixel aspect ratio is honoured by planning with the
+// displayed size.
 #pragma once
 
 #include <gst/video/video.h>

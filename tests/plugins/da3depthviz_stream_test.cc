@@ -147,7 +147,7 @@ GST_START_TEST(test_frame_smaller_than_its_caps) {
   GstBuffer* in = gst_buffer_new_allocate(nullptr, 1000, nullptr);
   attach(in, GST_DA3_TENSOR_DEPTH, ramp(28, 14, 1, 5));
   fail_unless(gst_harness_push(bench.h, in) == GST_FLOW_ERROR);
-  assert_error(bench, GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT, "1000 bytes does not hold the 64x48 RGB");
+  assert_error(bench, GST_STREAM_ERROR, GST_STREAM_ERROR_FORMAT, "1000 bytes is no RGB frame of 64x48");
 }
 GST_END_TEST;
 

@@ -286,6 +286,29 @@ GST_START_TEST(video_meta_that_contradicts_the_caps) {
 }
 GST_END_TEST
 
+// gst_video_frame_map() only looks at where planes begin.
+GST_START_TEST(video_meta_of_planes_that_leave_the_buffer_or_rows_that_overlap) {
+  struct {
+    GstVideoFormat format;
+    gint strides[3];
+  } rows[] = {{GST_VIDEO_FORMAT_I420, {640, 640, 640}},   // chroma ends behind the buffer
+              {GST_VIDEO_FORMAT_I420, {640, 160, 160}},   // rows of 320 samples
+              {GST_VIDEO_FORMAT_I420, {640, 320, -320}},  // upwards, out of the buffer
+              {GST_VIDEO_FORMAT_I420, {0, 0, 0}}};
+  for (const auto& row : rows) {
+    Rig rig("video/x-raw,format=I420,width=640,height=480,framerate=30/1");
+    GstBuffer* buffer = buffer_of(Bytes(640 * 480 * 3 / 2, 90));
+    gsize offsets[GST_VIDEO_MAX_PLANES] = {0, 640 * 480, 640 * 480 * 5 / 4};
+    gint strides[GST_VIDEO_MAX_PLANES] = {row.strides[0], row.strides[1], row.strides[2]};
+    if (row.strides[2] < 0) offsets[2] = 0;
+    gst_buffer_add_video_meta_full(buffer, GST_VIDEO_FRAME_FLAG_NONE, row.format, 640, 480, 3, offsets,
+                                   strides);
+    fail_unless_equals_int(gst_harness_push(rig.h, buffer), GST_FLOW_ERROR);
+    rig.assert_error("640x480");
+  }
+}
+GST_END_TEST
+
 static GstBuffer* padded_copy(const Bytes& frame, int width, int height, int stride, gsize offset) {
   Bytes wide(offset + size_t(stride) * height, 0xAA);
   for (int y = 0; y < height; ++y) {
@@ -420,6 +443,7 @@ static Suite* da3preprocess_suite() {
   tcase_add_test(t, buffer_of_the_wrong_size);
   tcase_add_test(t, short_buffer_of_process_size_is_not_passed_on);
   tcase_add_test(t, video_meta_that_contradicts_the_caps);
+  tcase_add_test(t, video_meta_of_planes_that_leave_the_buffer_or_rows_that_overlap);
   tcase_add_test(t, padded_rows_and_offsets);
   tcase_add_test(t, frame_in_many_memories);
   tcase_add_test(t, processed_frames_keep_their_memory);

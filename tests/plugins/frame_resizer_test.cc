@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
@@ -263,7 +264,7 @@ GST_START_TEST(chroma_is_filled_in_as_gstreamer_does_with_a_plane_for_both) {
   const struct {
     const char *format, *of_gstreamer;
   } rows[] = {{"I420", "NV12"}, {"YV12", "NV12"}, {"NV12", "NV12"}, {"NV21", "NV12"},
-              {"YUY2", "NV16"}, {"UYVY", "NV16"}, {"YVYU", "NV16"}, {"VYUY", "NV16"},
+              {"YUY2", "NV16"}, {"UYVY", "NV16"}, {"YVYU", "NV16"}, {"A420", "NV12"},
               {"Y42B", "NV16"}, {"NV16", "NV16"}, {"NV61", "NV16"}};
   // 504x280 and 252x126 are not resized.
   for (const char* size : {"width=504,height=280", "width=505,height=281", "width=252,height=126",
@@ -272,18 +273,48 @@ GST_START_TEST(chroma_is_filled_in_as_gstreamer_does_with_a_plane_for_both) {
          {"", ",chroma-site=(string)jpeg", ",chroma-site=(string)mpeg2", ",chroma-site=(string)cosited"}) {
       // Without colorimetry GStreamer takes no notice of a chroma-site.
       for (const auto& row : rows) {
+        // GStreamer takes these, and repeats chroma or does not ask a plane of its own where it lies.
+        const bool by_gstreamer = row.of_gstreamer == std::string("NV12") && std::strstr(site, "cosited");
+        if (by_gstreamer && row.format != row.of_gstreamer) continue;
         const std::string fields = std::string(size) + ",colorimetry=bt601" + site;
         const GstVideoInfo info = info_of("format=" + (row.format + ("," + fields)));
         const GstVideoInfo of_gstreamer = info_of("format=" + (row.of_gstreamer + ("," + fields)));
         Frame frame(info), interleaved(of_gstreamer);
         frame.fill(noise);
         interleaved.fill(noise);
-        // Where chroma lies on the first of two rows, GStreamer repeats it, and of planes it knows nothing.
-        if (fields.find("cosited") != std::string::npos && GST_VIDEO_INFO_N_PLANES(&info) == 3) continue;
         fail_unless(process(info, frame) == converted_by_gstreamer(of_gstreamer, interleaved), "%s %s",
                     row.format, fields.c_str());
       }
     }
+  }
+}
+GST_END_TEST
+
+// GStreamer's own table of formats has mistakes, so the bytes are written out.
+GST_START_TEST(cb_and_cr_are_where_the_format_says) {
+  const uint8_t y = 81, cb = 90, cr = 240;  // red in BT.601
+  struct {
+    const char* format;
+    std::vector<std::vector<uint8_t>> planes;  // what each repeats
+  } rows[] = {{"I420", {{y}, {cb}, {cr}}}, {"YV12", {{y}, {cr}, {cb}}}, {"Y42B", {{y}, {cb}, {cr}}},
+              {"NV12", {{y}, {cb, cr}}},   {"NV21", {{y}, {cr, cb}}},   {"NV16", {{y}, {cb, cr}}},
+              {"NV61", {{y}, {cr, cb}}},   {"YUY2", {{y, cb, y, cr}}},  {"UYVY", {{cb, y, cr, y}}},
+              {"YVYU", {{y, cr, y, cb}}},  {"VYUY", {{cr, y, cb, y}}},  {"A420", {{y}, {cb}, {cr}, {0}}},
+              {"AYUV", {{0, y, cb, cr}}},  {"v308", {{y, cb, cr}}}};
+  for (const auto& row : rows) {
+    const GstVideoInfo info =
+        info_of(std::string("format=") + row.format + ",width=112,height=56,colorimetry=bt601");
+    Frame frame(info);
+    fail_unless_equals_int(int(row.planes.size()), int(GST_VIDEO_INFO_N_PLANES(&info)));
+    for (guint p = 0; p < row.planes.size(); ++p) {
+      const std::vector<uint8_t>& turns = row.planes[p];
+      auto* bytes = static_cast<uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(frame.get(), p));
+      const int stride = GST_VIDEO_FRAME_PLANE_STRIDE(frame.get(), p);
+      const int lines = GST_VIDEO_FRAME_COMP_HEIGHT(frame.get(), p);
+      for (int i = 0; i < stride * lines; ++i) bytes[i] = turns[size_t(i % stride) % turns.size()];
+    }
+    const int error = worst(process(info, frame), {255, 0, 0});
+    fail_unless(error <= 2, "%s is off by %d", row.format, error);
   }
 }
 GST_END_TEST
@@ -491,6 +522,7 @@ static Suite* frame_resizer_suite() {
   tcase_add_test(t, yuv_10_bit_colours);
   tcase_add_test(t, odd_sizes_reach_the_last_pixel);
   tcase_add_test(t, chroma_is_filled_in_as_gstreamer_does_with_a_plane_for_both);
+  tcase_add_test(t, cb_and_cr_are_where_the_format_says);
   tcase_add_test(t, other_layouts_are_unpacked_by_gstreamer);
   tcase_add_test(t, interlaced_yuv_is_converted_as_fields);
   tcase_add_test(t, missing_colorimetry_follows_the_size);
