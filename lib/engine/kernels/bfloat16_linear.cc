@@ -15,6 +15,28 @@ constexpr int64_t kPieceOutputs = 384;  // for which rows are packed, if there a
 constexpr int64_t kSmallOutputs = 96;   // else
 constexpr int64_t kManyRows = 4 * kBandRows;
 
+// Weights of `outputs` of 16 outputs as a tile takes them: [pairs of inputs][16 outputs][2], zeros where
+// there are none.
+void lay_out(const uint16_t* weight, int64_t outputs, int64_t in, int64_t padded_in, uint16_t* to) {
+  for (int64_t k = 0; k < padded_in; k += 2)
+    for (int64_t n = 0; n < kTileRows; ++n, to += 2) {
+      to[0] = n < outputs && k < in ? weight[n * in + k] : uint16_t(0);
+      to[1] = n < outputs && k + 1 < in ? weight[n * in + k + 1] : uint16_t(0);
+    }
+}
+
+#if defined(__x86_64__)
+// The same for 16 outputs and an even number of inputs, a pair at a time: twice as fast.
+DA3_AVX512 void lay_out_pairs(const uint16_t* weight, int64_t in, int64_t padded_in, uint16_t* to) {
+  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i rows = _mm512_mullo_epi32(first, _mm512_set1_epi32(int(in / 2)));
+  for (int64_t pair = 0; pair < in / 2; ++pair, to += 2 * kTileRows)
+    _mm512_storeu_si512(
+        to, _mm512_i32gather_epi32(_mm512_add_epi32(rows, _mm512_set1_epi32(int(pair))), weight, 4));
+  std::fill_n(to, (padded_in - in) * kTileRows, uint16_t(0));
+}
+#endif
+
 }  // namespace
 
 // Bands of rows, and outputs of a piece.
@@ -38,12 +60,17 @@ Bfloat16Linear::Bfloat16Linear(const uint16_t* weight, const float* bias, int64_
   bias_.assign(size_t(columns_), 0.0f);
   if (bias) std::copy_n(bias, out, bias_.begin());
   uint16_t* to = weights_.get(size_t(columns_ * steps_ * kStep));
-  for (int64_t first = 0; first < columns_; first += kTileRows)
-    for (int64_t k = 0; k < steps_ * kStep; k += 2)
-      for (int64_t n = first; n < first + kTileRows; ++n, to += 2) {
-        to[0] = n < out && k < in ? weight[n * in + k] : uint16_t(0);
-        to[1] = n < out && k + 1 < in ? weight[n * in + k + 1] : uint16_t(0);
-      }
+  const int64_t padded_in = steps_ * kStep;
+  for (int64_t first = 0; first < columns_; first += kTileRows, to += padded_in * kTileRows) {
+    const int64_t outputs = std::clamp<int64_t>(out - first, 0, kTileRows);
+#if defined(__x86_64__)
+    if (outputs == kTileRows && in % 2 == 0 && has_avx512()) {
+      lay_out_pairs(weight + first * in, in, padded_in, to);
+      continue;
+    }
+#endif
+    lay_out(weight + first * in, outputs, in, padded_in, to);
+  }
 }
 
 int64_t Bfloat16Linear::pieces(int64_t rows) const {
