@@ -468,9 +468,12 @@ GstClockTime InferStream::latency(GstClockTime duration) {
   return parts.with(latency_.value());
 }
 
+// Behind a file nobody waits for it.
 void InferStream::post_latency() {
   {
     const Lock lock(sync_->mutex);
+    latency_unsaid_ = live_known_ && !live_;
+    if (latency_unsaid_) return;
     ++figures_.latency_messages;
   }
   gst_element_post_message(element_, gst_message_new_latency(GST_OBJECT_CAST(element_)));

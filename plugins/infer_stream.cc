@@ -74,6 +74,7 @@ void InferStream::restart() {
   figures_ = InferFigures{};
   latency_.clear();
   latency_parts_.reset();
+  latency_unsaid_ = false;
   remarks_.clear();
   take_up({});
   qos_.clear();
@@ -142,9 +143,14 @@ InferStream::Rules InferStream::rules_for(const StreamSettings& settings) {
   if (!known) {
     const std::optional<bool> answer = upstream_is_live();
     live = answer.value_or(false);
-    const Lock lock(sync_->mutex);
-    live_ = live;
-    live_known_ = answer.has_value();  // who could not say is asked again with the next frame
+    bool unsaid;
+    {
+      const Lock lock(sync_->mutex);
+      live_ = live;
+      live_known_ = answer.has_value();  // who could not say is asked again with the next frame
+      unsaid = live && latency_unsaid_;
+    }
+    if (unsaid) post_latency();
   }
   Rules rules;
   rules.policy = effective_policy(settings.flow.drop_policy, live);

@@ -253,6 +253,7 @@ class InferStream {
   bool at_door_ = false;                             // and one with the sink pad's thread
   Rules rules_;
   bool live_ = false, live_known_ = false;
+  bool latency_unsaid_ = false;  // it moved, and the pipeline had no use for it
   bool warming_up_ = false;
   std::optional<LiveFrame> live_frame_;  // the latest
   bool warm_up_asked_ = false;

@@ -243,6 +243,26 @@ GST_START_TEST(an_unchanging_service_time_posts_one_latency_message) {
 }
 GST_END_TEST
 
+GST_START_TEST(behind_a_file_the_latency_is_not_announced_until_a_live_source_follows) {
+  Infer infer("model=stub:queued-us=2000,inference-us=3000 process-res=28 max-batch=1 drop-policy=never");
+  gst_harness_use_testclock(infer.harness);
+  infer.caps(56, 28);
+  for (int i = 0; i < 20; ++i) {
+    infer.push_numbered(56, 28, i, 1);
+    gst_buffer_unref(infer.pull());
+  }
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 0);
+  fail_unless_equals_uint64(infer.stat("latency-messages"), 0);
+  gst_harness_set_live(infer.harness, TRUE);
+  fail_unless(gst_harness_push_event(infer.harness, gst_event_new_stream_start("another")));
+  for (int i = 20; i < 23; ++i) {
+    infer.push_numbered(56, 28, i, 1);
+    gst_buffer_unref(infer.pull());
+  }
+  fail_unless_equals_int(count_messages(infer, GST_MESSAGE_LATENCY), 1);
+}
+GST_END_TEST
+
 GST_START_TEST(latency_counts_from_the_arrival_of_a_frame) {
   Infer infer("model=stub:queued-us=2000,inference-us=3000 process-res=28 max-batch=1 drop-policy=never",
               Source::live);
@@ -409,6 +429,7 @@ static Suite* da3infer_latency_suite() {
 
   TCase* latency = tcase_create("latency");
   tcase_add_test(latency, an_unchanging_service_time_posts_one_latency_message);
+  tcase_add_test(latency, behind_a_file_the_latency_is_not_announced_until_a_live_source_follows);
   tcase_add_test(latency, latency_counts_from_the_arrival_of_a_frame);
   tcase_add_test(latency, latency_is_no_more_than_what_the_user_allows);
   tcase_add_test(latency, other_views_and_another_frame_rate_are_another_latency);
