@@ -5,6 +5,7 @@
 Understands, in a test's output: doctest's `[doctest] test cases:` line; Check's `100%: Checks:` lines; and a closing
 line `N passed, N failed[, N skipped]` of our own programs. A test without any of them is one case, judged by meson. A
 test that meson calls failed (crash, timeout, exit status) counts as at least one failed case, whatever it printed.
+Cases of doctest that the arguments of a test leave out are not skipped: another test of the same program runs them.
 
 The last line printed is `N passed, N failed, N skipped`; the exit status is 0 when none failed and at least one ran.
 """
@@ -21,6 +22,9 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 DOCTEST = re.compile(r"\[doctest\] test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed\s*\|(?:\s*(\d+) skipped)?")
 CHECK = re.compile(r"^\s*\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
 OWN = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$", re.M)
+
+
+CHOOSING = re.compile(r"--?(?:dt-)?(?:tc|tce|ts|tse|test-case|test-suite)(?:-exclude)?=")
 
 
 class Counts(NamedTuple):
@@ -55,6 +59,8 @@ def judge(entry):
         return Counts(0, 0, 1)
     text = ANSI.sub("", (entry.get("stdout") or "") + "\n" + (entry.get("stderr") or ""))
     counts = counted(text)
+    if counts and any(CHOOSING.match(argument) for argument in entry.get("command") or []):
+        counts = counts._replace(skipped=0)
     if result in GOOD:
         return counts if counts is not None else Counts(1, 0, 0)
     counts = counts or Counts()

@@ -34,6 +34,12 @@ class Summary(Case):
         coloured = DOCTEST_GOOD.replace("12 passed", "\x1b[1;32m12 passed\x1b[0m").replace("[doctest]", "\x1b[36m[doctest]\x1b[0m")
         self.expect(self.summarise(entry(coloured)), "12 passed, 0 failed, 1 skipped", 0)
 
+    def test_doctest_cases_that_another_test_runs_are_not_skipped(self):
+        for choice in ("-tc=usual threads", "-tse=threads", "-ts=threads", "--test-case-exclude=slow"):
+            self.expect(self.summarise(entry(DOCTEST_GOOD, command=["program", choice])), "12 passed, 0 failed, 0 skipped", 0)
+        for other in ("-ns", "-s", "shares-tc=1"):
+            self.expect(self.summarise(entry(DOCTEST_GOOD, command=["program", other])), "12 passed, 0 failed, 1 skipped", 0)
+
     def test_check(self):
         self.expect(self.summarise(entry(CHECK_GOOD)), "7 passed, 0 failed, 0 skipped", 0)
 
